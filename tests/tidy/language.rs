@@ -10,7 +10,7 @@ const MIN_MEAN_NAME: f64 = 11.0;
 
 /// The names that are short, in characters, and the most of them among all names, in percent.
 const SHORT_NAME: usize = 6;
-const MAX_SHORT_NAMES: f64 = 10.0;
+const MAX_SHORT_NAMES: f64 = 3.0;
 
 /// The most lines of code of a median file, of 95 % of the files, and of the longest one, without tests.
 const MAX_MEDIAN_LINES: usize = 155;
