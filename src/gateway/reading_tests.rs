@@ -28,7 +28,7 @@ async fn batch(
 }
 
 #[tokio::test]
-async fn bad_message_costs_no_other_of_its_batch() {
+async fn bad_message_rejects_no_other_of_its_batch() {
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let bad = |value: &[u8]| {
         [br#"{"type":"track","event":"x","anonymousId":"a","properties":{"a":"#, value, b"}}"]
@@ -94,7 +94,7 @@ async fn non_finite_number_becomes_null_and_the_event_is_accepted() {
 }
 
 #[tokio::test]
-async fn member_of_the_wrong_type_costs_only_itself() {
+async fn member_of_the_wrong_type_is_left_out_alone() {
     let gateway = start_gateway().await;
     let message = |id: usize, members: Value| {
         let mut message =

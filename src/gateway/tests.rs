@@ -65,19 +65,19 @@ pub(super) async fn start_gateway() -> TestGateway {
 
 /// Starts a gateway whose mounts are changed by `change`.
 pub(super) async fn start_with_mounts(change: impl Fn(&mut VendorMount)) -> TestGateway {
-    house_of(limits(), change, |_| {}).await
+    gateway_of(limits(), change, |_| {}).await
 }
 
 /// Starts a gateway whose site is changed by `change`.
 pub(super) async fn start_with_site(change: impl FnOnce(&mut GatewaySiteSettings)) -> TestGateway {
-    house_of(limits(), |_| {}, change).await
+    gateway_of(limits(), |_| {}, change).await
 }
 
 pub(super) async fn start_with_limits(limits: GatewayLimits) -> TestGateway {
-    house_of(limits, |_| {}, |_| {}).await
+    gateway_of(limits, |_| {}, |_| {}).await
 }
 
-async fn house_of(
+async fn gateway_of(
     limits: GatewayLimits,
     change: impl Fn(&mut VendorMount),
     change_site: impl FnOnce(&mut GatewaySiteSettings),

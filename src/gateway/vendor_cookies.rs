@@ -136,7 +136,7 @@ mod tests {
         }]
     }
 
-    async fn house_of(
+    async fn gateway_of(
         visitor: visitor::VisitorSettings,
         minting: Vec<VendorCookieIssuer>,
     ) -> TestGateway {
@@ -198,7 +198,7 @@ mod tests {
 
     #[tokio::test]
     async fn browser_gets_the_cookies_and_its_event_carries_them() {
-        let gateway = house_of(settings(), metas(&[])).await;
+        let gateway = gateway_of(settings(), metas(&[])).await;
         let url = json!({ "page": { "url": "https://shop.example/?fbclid=AbC-1" } });
         let answer = send(&gateway, "", url).await;
         let [fbp, fbc] = set(&answer)[..] else { panic!("{:?}", answer.fields) };
@@ -218,7 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn browser_that_has_the_cookies_keeps_them() {
-        let gateway = house_of(settings(), metas(&[])).await;
+        let gateway = gateway_of(settings(), metas(&[])).await;
         let cookies = "_fbp=fb.1.1596403881668.1116446470; _fbc=fb.1.5.AbC";
         assert_eq!(set(&send(&gateway, cookies, json!({})).await), [""; 0]);
         let facts = last(&gateway).await.facts;
@@ -242,7 +242,7 @@ mod tests {
             (settings(), metas(&["marketing"]), consents(false), 0),
             (settings(), metas(&["marketing"]), consents(true), 1),
         ] {
-            let gateway = house_of(visitor, minting).await;
+            let gateway = gateway_of(visitor, minting).await;
             let answer = send(&gateway, "", context).await;
             assert_eq!(set(&answer).len(), count, "{:?}", answer.fields);
             assert_eq!(last(&gateway).await.facts.cookies.len(), count);
@@ -251,7 +251,7 @@ mod tests {
 
     #[tokio::test]
     async fn library_that_keeps_no_cookies_gets_the_same_ones_all_day() {
-        let gateway = house_of(settings(), metas(&[])).await;
+        let gateway = gateway_of(settings(), metas(&[])).await;
         let mut made = Vec::new();
         for id in ["a1", "a1", "a2"] {
             let message = json!({ "type": "track", "event": "x", "anonymousId": id });
@@ -264,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn server_gets_no_cookies() {
-        let gateway = house_of(settings(), metas(&[])).await;
+        let gateway = gateway_of(settings(), metas(&[])).await;
         let message = json!({ "type": "page", "userId": "u", "writeKey": "shop-web" });
         let request = http::Request::post("/v1/page").header("host", "t.shop.example");
         let answer = gateway.request(request, message.to_string()).await;

@@ -83,7 +83,7 @@ mod tests {
     use tagway_vendors::test_support;
 
     /// Returns a test gateway whose pages may read their visitor's plan and orders.
-    async fn open_house() -> (TestGateway, Arc<ProfileService>, tempfile::TempDir) {
+    async fn start_with_profiles() -> (TestGateway, Arc<ProfileService>, tempfile::TempDir) {
         let mut gateway = start_gateway().await;
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new());
@@ -127,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn page_reads_the_public_profile_of_its_own_visitor() {
-        let (gateway, profiles, _folder) = open_house().await;
+        let (gateway, profiles, _folder) = start_with_profiles().await;
         let answer = gateway.request(page("/e"), r#"{"type":"track","event":"Order"}"#).await;
         let cookies = answer.fields.get_all("set-cookie").iter();
         let cookies: Vec<_> =
@@ -165,7 +165,7 @@ mod tests {
 
     #[tokio::test]
     async fn page_that_sends_a_user_id_reads_nothing_of_the_user() {
-        let (gateway, profiles, _folder) = open_house().await;
+        let (gateway, profiles, _folder) = start_with_profiles().await;
         let answer = gateway.request(page("/e"), r#"{"type":"track","event":"Order"}"#).await;
         let cookies = answer.fields.get_all("set-cookie").iter();
         let cookies: Vec<_> =

@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_a_no_in_opt_in_countries() {
+    fn missing_choice_is_a_refusal_in_opt_in_countries() {
         let at = |country: Option<&str>| {
             let place = country.map(|country| GeoLocation {
                 country: Some(country.to_owned()),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_trusted_proxy_names_the_client_and_a_reload_ends_the_trust() {
+async fn trusted_proxy_names_the_client_until_a_reload_removes_it() {
     let mut settings = settings();
     settings.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let edge = TestEdge::start(&settings).await;
@@ -37,7 +37,7 @@ fn behind_a_balancer() -> EdgeSettings {
 }
 
 #[tokio::test]
-async fn proxy_header_without_a_source_lends_no_trust_to_the_request() {
+async fn proxy_header_without_a_source_makes_no_sender_trusted() {
     let edge = TestEdge::start(&behind_a_balancer()).await;
     let forwarded = b"GET / HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 192.0.2.7\r\nx-forwarded-proto: https\r\n\r\n";
     let request = async |header: &[u8]| edge.request(&[header, forwarded].concat()).await;

@@ -229,7 +229,7 @@ async fn silent_once() -> (SocketAddr, ClientConfig, Arc<AtomicUsize>, TestOrigi
 }
 
 #[tokio::test]
-async fn http2_connection_that_falls_silent_is_replaced() {
+async fn http2_connection_without_traffic_is_replaced() {
     let (address, tls, accepted, _server) = silent_once().await;
     let time = Duration::from_millis(50);
     let settings = OriginSettings {
