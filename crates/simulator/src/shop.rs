@@ -32,6 +32,10 @@ pub struct DemoShop(DemoServer);
 impl DemoShop {
     /// Serves the shop at `address`. Its page sends its events to the gateway's port on the host
     /// from which the page was opened.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the address cannot be bound.
     pub async fn open(address: SocketAddr, gateway_port: u16) -> io::Result<Self> {
         DemoServer::start(address, Arc::new(ShopFiles { gateway_port })).await.map(Self)
     }
