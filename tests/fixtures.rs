@@ -142,7 +142,7 @@ fn run_audience(case: &Path, bless: bool) -> Result<(), Failed> {
             Err(outcome) => vec![outcome],
         }
     });
-    let outcomes: Vec<Value> = ends.into_iter().map(|end| told(said(Some(end)))).collect();
+    let outcomes: Vec<Value> = ends.into_iter().map(|end| written(described(Some(end)))).collect();
     conclude(case, bless, line, &outcomes)
 }
 
@@ -229,12 +229,12 @@ fn run_beacon(case: &Path, bless: bool) -> Result<(), Failed> {
     if expected.as_ref() != Some(&messages) {
         check(&path, &format!("{}\n", serde_json::to_string_pretty(&messages)?), bless)?;
     }
-    let said = beacon.answer(&inbound, verdict);
-    let mut answer = format!("{}\n", said.status.as_u16());
-    if let Some(content_type) = said.content_type {
+    let described = beacon.answer(&inbound, verdict);
+    let mut answer = format!("{}\n", described.status.as_u16());
+    if let Some(content_type) = described.content_type {
         writeln!(answer, "content-type: {content_type}")?;
     }
-    writeln!(answer, "\n{}", said.body.escape_ascii())?;
+    writeln!(answer, "\n{}", described.body.escape_ascii())?;
     for (what, verdict) in [
         ("too much", BeaconOutcome::RetryLater { limited: true }),
         ("not now", BeaconOutcome::RetryLater { limited: false }),
@@ -397,11 +397,11 @@ fn deliver(
     let mut delivered = runtime.block_on(destination.deliver(&batch, line)).into_iter();
     let ends = events.iter().zip(&screened).map(|(event, screening)| {
         let mut end = json!({ "messageId": event.event.message_id });
-        let told = told(match screening {
-            Err(outcome) => said(Some(outcome.clone())),
-            Ok(()) => said(delivered.next()),
+        let written = written(match screening {
+            Err(outcome) => described(Some(outcome.clone())),
+            Ok(()) => described(delivered.next()),
         });
-        end.as_object_mut().unwrap().extend(told.as_object().unwrap().clone());
+        end.as_object_mut().unwrap().extend(written.as_object().unwrap().clone());
         end
     });
     let ends = ends.collect();
@@ -410,7 +410,7 @@ fn deliver(
 }
 
 /// An outcome in the form of the expectations.
-fn told((outcome, reason, after): (&str, Option<OutcomeReason>, Option<Duration>)) -> Value {
+fn written((outcome, reason, after): (&str, Option<OutcomeReason>, Option<Duration>)) -> Value {
     let mut end = json!({ "outcome": outcome });
     if let Some(OutcomeReason { code, detail }) = reason {
         end["reason"] = code.into();
@@ -424,7 +424,7 @@ fn told((outcome, reason, after): (&str, Option<OutcomeReason>, Option<Duration>
     end
 }
 
-fn said(outcome: Option<Outcome>) -> (&'static str, Option<OutcomeReason>, Option<Duration>) {
+fn described(outcome: Option<Outcome>) -> (&'static str, Option<OutcomeReason>, Option<Duration>) {
     match outcome {
         None => ("nothing was said", None, None),
         Some(Outcome::Delivered) => ("delivered", None, None),

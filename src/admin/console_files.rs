@@ -8,9 +8,10 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use hyper::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue,
+    REFERRER_POLICY,
 };
-use hyper::{HeaderMap, HeaderValue, Method};
+use hyper::{HeaderMap, Method};
 
 use super::AdminRequestError;
 use super::router::SharedApi;

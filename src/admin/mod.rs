@@ -71,7 +71,9 @@ pub const ADMIN_SETTINGS: &[Setting] = &[
     Setting::size("body_bytes")
         .default("1MiB")
         .doc("limit of a request's body: a test event, a list of dead letters"),
-    Setting::duration("drain_time").default("5s").doc("at the stop, for responses in progress"),
+    Setting::duration("drain_time")
+        .default("5s")
+        .doc("the time for responses in progress when the gateway stops"),
 ];
 
 /// `listen.admin` and `[admin]`.
@@ -273,7 +275,7 @@ pub enum AdminSendError {
 /// The reason that a request is rejected.
 #[derive(Debug, thiserror::Error)]
 enum AdminRequestError {
-    #[error("there is no such thing here")]
+    #[error("no route or object has this path")]
     NotFound,
     #[error("this path does not accept this method")]
     Method,

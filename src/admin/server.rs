@@ -40,6 +40,10 @@ pub struct AdminServer {
 
 impl AdminServer {
     /// Binds the address; port 0 takes a free port.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the address is in use or not of this machine.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;

@@ -18,6 +18,10 @@ const MAX_FILE_BYTES: u64 = 1024;
 
 /// The stored key of a site; made if there is none. The site's name is safe in a path: the configuration
 /// allows letters, digits, `_` and `-` only.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read or written, is readable by others, or has no key.
 pub fn site_key(data_dir: &Path, site: &str) -> anyhow::Result<SecretString> {
     let path = data_dir.join(format!("site-{site}.key"));
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {

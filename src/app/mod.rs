@@ -130,6 +130,10 @@ impl Drop for DeliveryRuntime {
 
 impl TagwayApp {
     /// Starts everything and returns once all listeners are bound and accept.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a store cannot be opened, an address cannot be bound, or a part rejects its settings.
     pub async fn start(
         origin: ConfigSource,
         settings: TagwaySettings,
@@ -315,7 +319,7 @@ impl TagwayApp {
     /// Applies the settings to the destinations and the segments.
     async fn apply(&self, settings: &TagwaySettings) -> anyhow::Result<()> {
         for warning in &settings.warnings {
-            tracing::warn!(place = %warning, "the configuration uses a setting's former name");
+            tracing::warn!("the configuration uses a setting's former name: {warning}");
         }
         let sites = self.sites.lock().await;
         let wanted = sites.destinations(settings);

@@ -84,20 +84,21 @@ pub(super) fn open_segments(
     shared: DeliveryContext,
 ) -> Arc<SegmentScheduler> {
     let time = settings.evaluation_timeout;
-    let (memberships, told): (Arc<dyn SegmentStore>, Arc<dyn SyncStore>) = match &opened.database {
-        None => {
-            let backend = Arc::new(SqliteSegmentStore::new(opened.store.clone(), time));
-            (backend.clone(), backend)
-        }
-        Some(database) => {
-            let backend = Arc::new(PostgresSegmentStore::new(database.clone(), time));
-            (backend.clone(), backend)
-        }
-    };
+    let (memberships, sync_store): (Arc<dyn SegmentStore>, Arc<dyn SyncStore>) =
+        match &opened.database {
+            None => {
+                let backend = Arc::new(SqliteSegmentStore::new(opened.store.clone(), time));
+                (backend.clone(), backend)
+            }
+            Some(database) => {
+                let backend = Arc::new(PostgresSegmentStore::new(database.clone(), time));
+                (backend.clone(), backend)
+            }
+        };
     let DeliveryContext { journal, profiles, clock, metrics, runtime, .. } = shared;
     let guard = journal.guard();
     let syncs = SyncManager::new(SyncDependencies {
-        store: told,
+        store: sync_store,
         segments: memberships.clone(),
         journal,
         dispatcher,

@@ -60,6 +60,10 @@ const SWITCHES: &[&str] = &[
 const SILENT: &str = "MAP update.googleapis.com ~NOTFOUND, MAP clients2.google.com ~NOTFOUND";
 
 /// The browser to use: the one named, that of the variable CHROMIUM, or the first usual name in PATH.
+///
+/// # Errors
+///
+/// [`AuditError::NoBrowser`] if no name is given and none of the usual ones is in PATH.
 pub fn find(
     named: Option<PathBuf>,
     variable: Option<&str>,

@@ -317,8 +317,8 @@ mod tests {
             ("PostHog", &["tagway's own events", "shim \"posthog\""]),
             ("Jitsu", &["send to /jitsu meanwhile", "\"proxy\""]),
         ] {
-            let said = of(name);
-            assert!(parts.iter().all(|part| said.contains(part)), "{name}: {said}");
+            let described = of(name);
+            assert!(parts.iter().all(|part| described.contains(part)), "{name}: {described}");
         }
         assert!(!of("Jitsu").contains("shim"));
         assert!(of("Crisp").contains("cannot remove"));

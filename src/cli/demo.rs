@@ -120,7 +120,7 @@ fn greeting(shop: SocketAddr, http: SocketAddr, admin: SocketAddr, options: &Dem
          shop          http://{shop}/\n  \
          gateway       http://{http}/\n  \
          console       http://{shop}/console\n  \
-         metrics       http://{admin}/metrics\n  \
+         operators     http://{admin}/metrics\n  \
          destinations  {vendors}, simulated\n  \
          data          {data}\n\n  \
          Ctrl-C ends it.\n\n"

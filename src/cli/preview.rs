@@ -23,7 +23,7 @@ pub(super) struct PreviewArgs {
     /// The page to open. Default: the first of the site's origins.
     #[arg(long, value_name = "URL")]
     page: Option<Url>,
-    /// The time for which the link is valid, at most 30 days.
+    /// The time for which the link is valid, such as 12h or 1d; at most 30 days.
     #[arg(long = "for", default_value = "1d", value_name = "TIME", value_parser = duration)]
     time: Duration,
 }

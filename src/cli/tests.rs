@@ -206,7 +206,7 @@ async fn client_reads_the_listeners_responses_and_streams() {
     assert_eq!(sent["seq"], 12);
     assert_eq!(lines.next().await.unwrap().unwrap()["outcome"], "delivered");
     let refused = client.get("/api/v1/dead/8").await.unwrap_err().to_string();
-    assert_eq!(refused, "the gateway refused (404): there is no such thing here");
+    assert_eq!(refused, "the gateway refused (404): no route or object has this path");
 }
 
 #[tokio::test]

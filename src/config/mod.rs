@@ -301,6 +301,10 @@ impl ConfigSource {
 }
 
 /// Loads settings from texts, the most specific first, over the embedded default.
+///
+/// # Errors
+///
+/// Returns all mistakes in the settings, each with its file and line.
 pub fn load(
     sources: &[ConfigFile],
     environment: &ConfigEnvironment,

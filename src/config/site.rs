@@ -145,9 +145,9 @@ fn read_site<'a>(
     let privacy = Arc::new(privacy);
     let mut destination_names = BTreeSet::new();
     let own = read_destinations(section, destination_defaults, &privacy, &mut destination_names);
-    let mut kept = section.section("profiles");
-    let is_said = kept.has("activity");
-    let mut profiles = profile::SiteProfileSettings::read(&mut kept);
+    let mut profile_section = section.section("profiles");
+    let is_said = profile_section.has("activity");
+    let mut profiles = profile::SiteProfileSettings::read(&mut profile_section);
     let has_activity = !is_said || profiles.activity;
     let segments = read_segments(section, &own, has_activity);
     let mut destinations = own.read;

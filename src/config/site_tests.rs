@@ -140,7 +140,7 @@ fn destination_receives_its_own_vendors_tags_only() {
     let ga4 = "vendor = \"ga4\"\nsettings = { measurement_id = \"G-1\", api_secret = \"s\" }";
     let meta = "vendor = \"meta\"\nsettings = { pixel_id = \"1\", access_token = \"t\" }";
     let console = "vendor = \"console\"";
-    let heard = |more: &str| -> Vec<Vec<&str>> {
+    let tags_of = |more: &str| -> Vec<Vec<&str>> {
         let text = format!("[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{more}")
             + &destination("g", ga4)
             + &destination("m", &format!("{meta}\n"))
@@ -156,14 +156,14 @@ fn destination_receives_its_own_vendors_tags_only() {
         settings.sites[0].destinations.iter().map(hears).collect()
     };
     let (all, none) = (vec!["ga4", "meta"], vec![]);
-    let said = [all.clone(), none.clone(), vec!["ga4"]];
-    assert_eq!(heard(""), [&[all.clone(), all.clone()], &said[..]].concat());
-    let own = [&[vec!["ga4"], vec!["meta"]], &said[..]].concat();
-    assert_eq!(heard("[sites.sdk]\nshims = [\"ga4\", \"meta\"]\n"), own);
+    let stated = [all.clone(), none.clone(), vec!["ga4"]];
+    assert_eq!(tags_of(""), [&[all.clone(), all.clone()], &stated[..]].concat());
+    let own = [&[vec!["ga4"], vec!["meta"]], &stated[..]].concat();
+    assert_eq!(tags_of("[sites.sdk]\nshims = [\"ga4\", \"meta\"]\n"), own);
     let tables = "[sites.vendors.ga4]\n[sites.vendors.meta]\nmount = \"/m\"\n";
-    assert_eq!(heard(tables), own);
+    assert_eq!(tags_of(tables), own);
     let off = "[sites.vendors.ga4]\nbeacons = \"off\"\nscripts = \"off\"\n";
-    assert_eq!(heard(off), [&[all.clone(), all], &said[..]].concat());
+    assert_eq!(tags_of(off), [&[all.clone(), all], &stated[..]].concat());
     let mistakes = load_text(&format!(
         "[[sites]]\nname = \"a\"\nhosts = [\"*\"]\n{}",
         destination("c", &format!("tags = [\"gaa4\"]\n{console}"))

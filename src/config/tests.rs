@@ -97,9 +97,9 @@ fn origin_must_be_scheme_and_host_only() {
     }
     for bad in ["https://b.example/", "https://u:p@b.example", "b.example", "ftp://b.example", ""] {
         let mistakes = of(bad).unwrap_err();
-        let told = mistakes[0].starts_with("tagway.toml:4: sites[0].origin: ")
+        let is_reported = mistakes[0].starts_with("tagway.toml:4: sites[0].origin: ")
             && mistakes[0].contains("must be http://");
-        assert!(mistakes.len() == 1 && told, "{bad}: {mistakes:?}");
+        assert!(mistakes.len() == 1 && is_reported, "{bad}: {mistakes:?}");
     }
 }
 

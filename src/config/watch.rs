@@ -69,6 +69,10 @@ async fn stamp(path: &PathBuf) -> Option<FileStamp> {
 impl ConfigWatcher {
     /// Starts watching from the file's present state: a caller that reads the file afterwards misses no
     /// change. From now on SIGHUP does not end the process. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the process cannot receive SIGHUP.
     pub async fn new(file: Option<PathBuf>) -> std::io::Result<Self> {
         let mut interval = interval(CHECK_INTERVAL);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -14,7 +14,7 @@ use super::route::GatewayRoute;
 use super::{SiteRequest, binding, head};
 use tagway_core::event::{Event, EventFacts, EventKind, RawJsonObject};
 use tagway_core::feed::FeedEvent;
-use tagway_core::privacy;
+use tagway_core::privacy::{self, BrowserSignals};
 use tagway_core::visitor::{self, RecognisedVisitor, StoragePermissions, VisitorRequest};
 use tagway_storage::journal::{
     AppendError, AppendOutcome, MessageKey, MessageScope, NewJournalRecord, SiteId,
@@ -136,7 +136,7 @@ impl SiteRequest<'_> {
             sender,
             anonymizes_ip,
         };
-        let PreparedRecords { records, feed_entries: told, groups, forgotten } =
+        let PreparedRecords { records, feed_entries: entries, groups, forgotten } =
             self.compose(drafts, &observed, &mut rejected, came).await?;
         self.count_rejected(&rejected);
         self.count_forgotten(forgotten);
@@ -151,7 +151,7 @@ impl SiteRequest<'_> {
         drop(share);
         let appended = self.gateway.journal.append_counted(records, self.counter()).await?;
         self.gateway.identity_groups.remember(groups);
-        for ((message_id, event), appended) in told.into_iter().zip(&appended) {
+        for ((message_id, event), appended) in entries.into_iter().zip(&appended) {
             let AppendOutcome::New { seq } = *appended else { continue };
             self.gateway.feed.publish(|| FeedEvent::Accepted {
                 at: self.received_at,
@@ -251,7 +251,7 @@ impl SiteRequest<'_> {
         // A program's cookie jar would send the cookie again with the next user's events.
         leave.cookies &=
             is_browser_like(self.route, fields) || self.site.visitor.is_shown_in(&cookies);
-        let mut seen = VisitorRequest {
+        let mut visitor_request = VisitorRequest {
             cookies: if is_of_page { &cookies } else { "" },
             host: self.host,
             secure: self.client.secure,
@@ -263,23 +263,26 @@ impl SiteRequest<'_> {
             now: self.received_at,
             random: Uuid::new_v4().into_bytes(),
         };
-        let recognise = |seen: &VisitorRequest<'_>| {
-            visitor::recognise(&self.site.visitor, &self.snapshot.vendor_cookies, seen)
+        let recognise = |visitor_request: &VisitorRequest<'_>| {
+            visitor::recognise(&self.site.visitor, &self.snapshot.vendor_cookies, visitor_request)
         };
-        let mut recognised = recognise(&seen);
+        let mut recognised = recognise(&visitor_request);
         if self.names_other_visitor(drafts, &recognised) {
-            (seen.cookies, seen.permissions.cookies) = ("", false);
-            recognised = recognise(&seen);
+            (visitor_request.cookies, visitor_request.permissions.cookies) = ("", false);
+            recognised = recognise(&visitor_request);
         }
-        self.issue_vendor_cookies(&mut recognised, &seen, drafts);
+        self.issue_vendor_cookies(&mut recognised, &visitor_request, drafts);
         Some(recognised)
+    }
+
+    /// Returns the browser's own privacy signals.
+    fn signals(&self) -> BrowserSignals {
+        BrowserSignals::read(&self.head.headers)
     }
 
     /// Returns the categories that the browser's own signals refuse.
     pub(super) fn refused_by_signals(&self) -> Vec<&str> {
-        let fields = &self.head.headers;
-        let (gpc, dnt) = (head::is_one(fields, head::SEC_GPC), head::is_one(fields, head::DNT));
-        self.site.privacy.refused_by_signals(gpc, dnt).collect()
+        self.site.privacy.refused_by_signals(self.signals()).collect()
     }
 
     /// Returns the storage that the visitor refused in none of the messages: they are of one visitor, who may have
@@ -326,7 +329,7 @@ impl SiteRequest<'_> {
             _ => None,
         };
         let facts = EventFacts { format, tag, ..EventFacts::default() };
-        let facts = if self.is_mail_proxy() {
+        let mut facts = if self.is_mail_proxy() {
             // Address and browser are the proxy's.
             facts
         } else {
@@ -339,11 +342,7 @@ impl SiteRequest<'_> {
                 ..facts
             }
         };
-        let mut facts = EventFacts {
-            gpc: head::is_one(fields, head::SEC_GPC),
-            dnt: head::is_one(fields, head::DNT),
-            ..facts
-        };
+        self.signals().record(&mut facts);
         let Some(recognised) = recognised else { return (facts, Vec::new(), None) };
         let minted = recognised.visitor.id.clone();
         facts.cookies = recognised.cookies;

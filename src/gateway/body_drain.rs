@@ -37,9 +37,10 @@ where
 /// Returns true if the rest may be read: the client does not expect a 100 first, and its declared length is within
 /// the limit or missing.
 fn can_read_rest(head: &Parts, limits: &GatewayLimits) -> bool {
-    let said = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    let said = said.and_then(|length| length.parse::<usize>().ok());
-    !head.headers.contains_key(EXPECT) && said.is_none_or(|length| length <= limits.inflated_bytes)
+    let stated = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let stated = stated.and_then(|length| length.parse::<usize>().ok());
+    !head.headers.contains_key(EXPECT)
+        && stated.is_none_or(|length| length <= limits.inflated_bytes)
 }
 
 async fn read_to_end<B>(mut body: B, limits: &GatewayLimits) -> bool

@@ -34,8 +34,8 @@ impl SiteRequest<'_> {
         if settings.policy == BotPolicy::Pass || self.is_program_by_right(fields) {
             return CallerClass::Person(None);
         }
-        let clues = BotSignals { fields, secure: self.client.secure, is_burst: self.is_burst() };
-        let suspicion = bots::score_signals(&clues);
+        let signals = BotSignals { fields, secure: self.client.secure, is_burst: self.is_burst() };
+        let suspicion = bots::score_signals(&signals);
         let is_bot = suspicion.as_ref().is_some_and(|found| found.score >= settings.score);
         if is_bot && settings.policy == BotPolicy::Drop {
             return CallerClass::Dropped("bot");

@@ -211,7 +211,7 @@ mod tests {
     use crate::gateway::tests::limits;
 
     #[test]
-    fn budget_owners_are_addresses_and_households() {
+    fn budget_owners_are_addresses_and_ipv6_networks() {
         let payer = |address: &str| BudgetOwner::client(SiteId(1), address.parse().unwrap());
         assert_eq!(payer("2001:db8::1"), payer("2001:db8::ffff"));
         assert_ne!(payer("2001:db8::1"), payer("2001:db8:0:1::1"));

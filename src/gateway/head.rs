@@ -16,12 +16,6 @@ const SEC_CH_UA_PLATFORM: HeaderName = HeaderName::from_static("sec-ch-ua-platfo
 /// The relation of the page that sends a request to the host that it goes to.
 pub(super) const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The signal of Global Privacy Control.
-pub(super) const SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
-
-/// The signal of Do Not Track.
-pub(super) const DNT: HeaderName = HeaderName::from_static("dnt");
-
 /// The longest language tag (RFC 5646, section 4.4.1).
 const MAX_LANGUAGE_CHARS: usize = 35;
 
@@ -100,11 +94,6 @@ pub(super) fn referer(fields: &HeaderMap) -> Option<Cow<'_, str>> {
 /// raw UTF-8.
 pub(super) fn user_agent(fields: &HeaderMap, max: usize) -> Option<String> {
     lossy(fields, USER_AGENT).filter(|agent| agent.len() <= max).map(Cow::into_owned)
-}
-
-/// Returns true if the field's value is `1`.
-pub(super) fn is_one(fields: &HeaderMap, name: HeaderName) -> bool {
-    fields.get(name).is_some_and(|value| value.as_bytes() == b"1")
 }
 
 /// Returns the first language tag.

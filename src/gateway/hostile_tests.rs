@@ -21,27 +21,27 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn shared_members_of_a_batch_count_for_each_message() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     // Small for one message, large for ten.
     let batch = |padding: usize, messages: usize| {
         let messages: Vec<_> = (0..messages).map(|n| track(&n.to_string())).collect();
         json!({ "context": { "x": "y".repeat(padding) }, "batch": messages }).to_string()
     };
-    assert_eq!(house.ask(page("/e"), batch(20_000, 10)).await.status, 204);
-    let answer = house.ask(page("/e"), batch(32 * 1024, 2)).await;
+    assert_eq!(gateway.request(page("/e"), batch(20_000, 10)).await.status, 204);
+    let answer = gateway.request(page("/e"), batch(32 * 1024, 2)).await;
     assert_eq!(answer.status, 400);
     assert_eq!(answer.json()["rejected"][1]["reason"], "too_large");
-    let answer = house.ask(page("/e"), gzip(batch(500_000, 10).as_bytes())).await;
+    let answer = gateway.request(page("/e"), gzip(batch(500_000, 10).as_bytes())).await;
     assert_eq!(answer.status, 413, "refused before anything is copied");
-    assert_eq!(house.events().await.len(), 10);
+    assert_eq!(gateway.events().await.len(), 10);
 }
 
 #[tokio::test]
 async fn list_without_an_end_is_not_read_to_its_end() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let items = format!("[{}1", "1,".repeat(500_000));
     for body in [items.clone(), format!("{{\"batch\":{items}]}}")] {
-        let answer = house.ask(page("/e"), gzip(body.as_bytes())).await;
+        let answer = gateway.request(page("/e"), gzip(body.as_bytes())).await;
         assert_eq!(answer.status, 413, "{:?}", answer.json());
         assert_eq!(answer.json()["code"], "too_many_events");
     }
@@ -52,30 +52,38 @@ async fn bodies_together_are_bounded() {
     let mut limits = limits();
     limits.body_time = Duration::from_millis(100);
     limits.inflating_client_bytes = limits.inflating_bytes;
-    let house = start_with_limits(limits.clone()).await;
-    let snapshot = house.gateway.snapshot.load_full();
-    let other = BudgetOwner::client(house.site, [192, 0, 2, 99].into());
+    let gateway = start_with_limits(limits.clone()).await;
+    let snapshot = gateway.gateway.snapshot.load_full();
+    let other = BudgetOwner::client(gateway.site, [192, 0, 2, 99].into());
     let held = snapshot.budget.take(other, limits.inflating_bytes, &limits).await.unwrap();
     let large = || gzip(format!("{}{}", track("m1"), " ".repeat(100_000)).as_bytes());
-    let answer = house.ask(page("/e"), large()).await;
+    let answer = gateway.request(page("/e"), large()).await;
     assert_eq!((answer.status.as_u16(), answer.fields["retry-after"].as_bytes()), (503, &b"1"[..]));
     assert_eq!(answer.json()["code"], "overloaded");
     let long = format!("{}{}", track("m2"), " ".repeat(100_000));
-    assert_eq!(house.ask(page("/e"), format!("[{long}]")).await.status, 503);
-    assert_eq!(house.ask(page("/e"), track("m2").to_string()).await.status, 204, "it is small");
+    assert_eq!(gateway.request(page("/e"), format!("[{long}]")).await.status, 503);
+    assert_eq!(
+        gateway.request(page("/e"), track("m2").to_string()).await.status,
+        204,
+        "it is small"
+    );
     let small = gzip(track("m4").to_string().as_bytes());
-    assert_eq!(house.ask(page("/e"), small).await.status, 204, "so is this, compressed");
+    assert_eq!(gateway.request(page("/e"), small).await.status, 204, "so is this, compressed");
     drop(held);
-    assert_eq!(house.ask(page("/e"), large()).await.status, 204, "the refused body holds nothing");
+    assert_eq!(
+        gateway.request(page("/e"), large()).await.status,
+        204,
+        "the refused body holds nothing"
+    );
     snapshot.budget.take(other, limits.inflating_bytes, &limits).await.unwrap();
 }
 
 #[tokio::test]
 async fn one_address_cannot_take_the_budget_of_others() {
-    let house = start_gateway().await;
-    let snapshot = house.gateway.snapshot.load_full();
+    let gateway = start_gateway().await;
+    let snapshot = gateway.gateway.snapshot.load_full();
     let GatewaySnapshot { limits, budget, .. } = &*snapshot;
-    let flood = BudgetOwner::client(house.site, [192, 0, 2, 99].into());
+    let flood = BudgetOwner::client(gateway.site, [192, 0, 2, 99].into());
     // As many requests as one client may have at once, and many that wait.
     let held = budget.take(flood, limits.inflated_bytes, limits).await.unwrap();
     let mut waiting: Vec<_> =
@@ -84,36 +92,36 @@ async fn one_address_cannot_take_the_budget_of_others() {
         assert!(one.now_or_never().is_none());
     }
     let large = |id: &str| gzip(format!("{}{}", track(id), " ".repeat(100_000)).as_bytes());
-    assert_eq!(house.ask(page("/e"), large("m1")).await.status, 204);
+    assert_eq!(gateway.request(page("/e"), large("m1")).await.status, 204);
     let token = basic("a-server-token-of-the-shop");
     let server = to("POST", "/v1/track").header("authorization", token);
-    assert_eq!(house.ask(server, large("m2")).await.status, 200);
+    assert_eq!(gateway.request(server, large("m2")).await.status, 200);
     drop((held, waiting));
-    assert_eq!(house.events().await.len(), 2);
+    assert_eq!(gateway.events().await.len(), 2);
 }
 
 #[tokio::test]
 async fn beacons_of_too_many_events_are_refused_as_their_library_expects() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let events = |event: &str| vec![event; 20_000].join(",");
     let amplitude = format!("{{\"events\":[{}]}}", events("{\"event_type\":\"x\"}"));
     let short = amplitude.replace(&events("{\"event_type\":\"x\"}"), &vec!["{}"; 1000].join(","));
     for body in [gzip(amplitude.as_bytes()), short.into_bytes()] {
-        let answer = house.ask(page("/amplitude/2/httpapi"), body).await;
+        let answer = gateway.request(page("/amplitude/2/httpapi"), body).await;
         assert_eq!((answer.status.as_u16(), answer.json()["code"].as_u64()), (413, Some(413)));
     }
     let matomo = format!("{{\"requests\":[{}]}}", events("\"?idsite=1&rec=1\""));
-    let answer = house.ask(page("/matomo/matomo.php"), gzip(matomo.as_bytes())).await;
+    let answer = gateway.request(page("/matomo/matomo.php"), gzip(matomo.as_bytes())).await;
     assert_eq!(answer.status, 200, "it never tries again");
     assert!(
-        house.counts("tagway_events_dropped_total{site=\"shop\",reason=\"too_many_events\"} 3")
+        gateway.counts("tagway_events_dropped_total{site=\"shop\",reason=\"too_many_events\"} 3")
     );
-    assert_eq!(house.events().await.len(), 0);
+    assert_eq!(gateway.events().await.len(), 0);
 }
 
 #[tokio::test]
 async fn event_of_too_many_members_is_refused_alone() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let list = format!("[{}1]", "1,".repeat(100_000));
     let event = |value: &str| {
         format!(
@@ -121,27 +129,27 @@ async fn event_of_too_many_members_is_refused_alone() {
         )
     };
     let body = format!("{{\"events\":[{},{},{}]}}", event("1"), event(&list), event("2"));
-    let answer = house.ask(page("/amplitude/2/httpapi"), body).await;
+    let answer = gateway.request(page("/amplitude/2/httpapi"), body).await;
     assert_eq!(answer.json()["events_ingested"], 2);
-    assert!(house.counts("tagway_events_dropped_total{site=\"shop\",reason=\"too_large\"} 1"));
-    assert_eq!(house.events().await.len(), 2);
+    assert!(gateway.counts("tagway_events_dropped_total{site=\"shop\",reason=\"too_large\"} 1"));
+    assert_eq!(gateway.events().await.len(), 2);
 }
 
 #[tokio::test]
 async fn observations_count_for_each_event() {
     let mut limits = limits();
     limits.inflated_bytes = 40_000;
-    let house = start_with_limits(limits).await;
+    let gateway = start_with_limits(limits).await;
     let cookies: Vec<String> = (0..10).map(|n| format!("_ga_{n}={}", "x".repeat(500))).collect();
     let batch = |n| json!((0..n).map(|n| track(&n.to_string())).collect::<Vec<_>>()).to_string();
     let request = || page("/e").header("cookie", cookies.join("; "));
-    assert_eq!(house.ask(request(), batch(10)).await.status, 413);
-    assert_eq!(house.ask(request(), batch(2)).await.status, 204);
+    assert_eq!(gateway.request(request(), batch(10)).await.status, 413);
+    assert_eq!(gateway.request(request(), batch(2)).await.status, 204);
 }
 
 #[tokio::test]
 async fn refusal_of_everything_sets_no_cookie_and_no_ad_id() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let message = |id: &str, preferences: serde_json::Value| {
         json!({
             "type": "page", "messageId": id,
@@ -152,19 +160,19 @@ async fn refusal_of_everything_sets_no_cookie_and_no_ad_id() {
         })
     };
     let known =
-        house.ask(page("/e"), message("m0", json!({ "analytics": true })).to_string()).await;
+        gateway.request(page("/e"), message("m0", json!({ "analytics": true })).to_string()).await;
     let cookie = known.fields["set-cookie"].to_str().unwrap().split(';').next().unwrap();
     let no = json!({ "analytics": false, "advertising": false });
     for (id, preferences) in [("m1", no.clone()), ("m2", no), ("m3", json!({ "C0004": false }))] {
         let request = page("/e").header("cookie", cookie);
-        let answer = house.ask(request, message(id, preferences).to_string()).await;
+        let answer = gateway.request(request, message(id, preferences).to_string()).await;
         assert_eq!(answer.status, 204);
         assert!(!answer.fields.contains_key("set-cookie"));
     }
     let no_ads = json!({ "analytics": true, "advertising": false });
-    let answer = house.ask(page("/e"), message("m4", no_ads).to_string()).await;
+    let answer = gateway.request(page("/e"), message("m4", no_ads).to_string()).await;
     assert_eq!(answer.fields.get_all("set-cookie").iter().count(), 1, "the identity alone");
-    let events = house.events().await;
+    let events = gateway.events().await;
     let (first, others) = events.split_first().unwrap();
     assert!(first.facts.click_ids.contains_key("gclid") && first.facts.visitor.is_some());
     assert!(others.iter().all(|event| event.facts.click_ids.is_empty()));
@@ -176,10 +184,10 @@ async fn refusal_of_everything_sets_no_cookie_and_no_ad_id() {
 
 #[tokio::test]
 async fn pages_may_read_not_found() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     for (method, path, status) in [("POST", "/nothing", 404), ("PUT", "/e", 405)] {
         let request = to(method, path).header("origin", "https://shop.example");
-        let answer = house.ask(request, "").await;
+        let answer = gateway.request(request, "").await;
         assert_eq!(answer.status, status);
         assert_eq!(answer.fields["access-control-allow-origin"], "https://shop.example");
     }
@@ -194,7 +202,7 @@ async fn refused_requests_and_preflights_have_a_quota_too() {
         (to("OPTIONS", "/e").header("access-control-request-method", "POST"), 204),
     ];
     for (request, status) in requests {
-        let house = start_gateway().await;
+        let gateway = start_gateway().await;
         let head = request.body(()).unwrap().into_parts().0;
         let mut statuses = Vec::new();
         for _ in 0..101 {
@@ -202,11 +210,11 @@ async fn refused_requests_and_preflights_have_a_quota_too() {
             for (name, value) in &head.headers {
                 request.headers_mut().unwrap().insert(name.clone(), value.clone());
             }
-            statuses.push(house.ask(request, "").await.status.as_u16());
+            statuses.push(gateway.request(request, "").await.status.as_u16());
         }
         assert_eq!(statuses[..100], [status; 100]);
         assert_eq!(statuses[100], 429, "after {status}");
-        assert_eq!(house.ask(page("/e"), track("m").to_string()).await.status, 429);
+        assert_eq!(gateway.request(page("/e"), track("m").to_string()).await.status, 429);
     }
 }
 
@@ -214,69 +222,69 @@ async fn refused_requests_and_preflights_have_a_quota_too() {
 async fn server_with_its_token_in_the_body_is_not_limited_as_a_client() {
     let mut limits = limits();
     limits.rates.client_burst = NonZeroU32::MIN;
-    let house = start_with_limits(limits).await;
+    let gateway = start_with_limits(limits).await;
     let keyed = |id: &str, key: &str| {
         let mut message = track(id);
         message["writeKey"] = json!(key);
         message.to_string()
     };
-    let ask = async |id: &str, key: &str| {
-        house.ask(to("POST", "/v1/track"), keyed(id, key)).await.status.as_u16()
+    let request = async |id: &str, key: &str| {
+        gateway.request(to("POST", "/v1/track"), keyed(id, key)).await.status.as_u16()
     };
-    assert_eq!(ask("m1", "shop-web").await, 200);
-    assert_eq!(ask("m2", "shop-web").await, 429);
-    assert_eq!(ask("m3", "wrong").await, 429);
+    assert_eq!(request("m1", "shop-web").await, 200);
+    assert_eq!(request("m2", "shop-web").await, 429);
+    assert_eq!(request("m3", "wrong").await, 429);
     for n in 0..10 {
-        assert_eq!(ask(&format!("server {n}"), "a-server-token-of-the-shop").await, 200);
+        assert_eq!(request(&format!("server {n}"), "a-server-token-of-the-shop").await, 200);
     }
     // Bodies that prove nothing are not read without limit.
     let mut last = 0;
     for _ in 0..30 {
-        last = ask("m4", "a-server-token-of-the-shop").await;
+        last = request("m4", "a-server-token-of-the-shop").await;
     }
     assert_eq!(last, 429);
-    assert_eq!(house.events().await.len(), 1 + 10 + 1);
+    assert_eq!(gateway.events().await.len(), 1 + 10 + 1);
 }
 
 #[tokio::test]
 async fn responses_of_the_edge_are_counted_and_readable() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let client = ClientFacts { client: "192.0.2.7".parse().unwrap(), secure: true };
-    let answer = house.gateway.respond_overloaded(&page("/e").body(()).unwrap(), client);
+    let answer = gateway.gateway.respond_overloaded(&page("/e").body(()).unwrap(), client);
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.headers()["retry-after"], "1");
     assert_eq!(answer.headers()["access-control-allow-origin"], "https://shop.example");
-    assert!(house.counts("tagway_requests_total{site=\"shop\",route=\"e\",code=\"503\"} 1"));
+    assert!(gateway.counts("tagway_requests_total{site=\"shop\",route=\"e\",code=\"503\"} 1"));
     let lost = "tagway_events_dropped_total{site=\"shop\",reason=\"overloaded\"} 1";
-    assert!(house.counts(lost));
+    assert!(gateway.counts(lost));
     let mut moved = Response::new(tagway_core::answer::ResponseBody::default());
     *moved.status_mut() = http::StatusCode::PERMANENT_REDIRECT;
-    house.gateway.record_edge_response(&to("GET", "/nothing").body(()).unwrap(), client, moved);
-    assert!(house.counts("tagway_requests_total{site=\"shop\",route=\"none\",code=\"308\"} 1"));
-    assert!(house.counts(lost));
+    gateway.gateway.record_edge_response(&to("GET", "/nothing").body(()).unwrap(), client, moved);
+    assert!(gateway.counts("tagway_requests_total{site=\"shop\",route=\"none\",code=\"308\"} 1"));
+    assert!(gateway.counts(lost));
 }
 
 #[tokio::test]
 async fn several_hosts_are_refused() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let request = page("/e").header("host", "t.shop.example");
-    assert_eq!(house.ask(request, track("m").to_string()).await.status, 400);
+    assert_eq!(gateway.request(request, track("m").to_string()).await.status, 400);
 }
 
 #[tokio::test]
 async fn no_timestamp_panics() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     for (n, time) in [i64::MIN, i64::MAX, 0, -1].into_iter().enumerate() {
         let mut message = track(&n.to_string());
         message["timestamp"] = json!(time.to_string());
         message["sentAt"] = json!(time);
-        assert_eq!(house.ask(page("/e"), message.to_string()).await.status, 204, "{time}");
+        assert_eq!(gateway.request(page("/e"), message.to_string()).await.status, 204, "{time}");
     }
 }
 
 #[tokio::test]
 async fn unparsable_messages_are_repaired_or_refused_alone() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let message = |id: &str, own: &str| {
         let (head, own) = ("\"type\":\"track\",\"event\":\"x\",\"anonymousId\":\"a\"", own);
         format!("{{{head},\"messageId\":\"{id}\",{own}}}")
@@ -288,18 +296,18 @@ async fn unparsable_messages_are_repaired_or_refused_alone() {
         message("m4", r#""context":{"a":{"\u0024serde_json::private::RawValue":"{"}}"#),
         message("m5", r#""name":1e999"#),
     ];
-    let answer = house.ask(page("/e"), format!("[{}]", bodies.join(","))).await;
+    let answer = gateway.request(page("/e"), format!("[{}]", bodies.join(","))).await;
     assert_eq!(answer.status, 200);
     let rejected = answer.json()["rejected"].as_array().unwrap().clone();
     assert!(rejected.iter().all(|item| item["reason"] == "malformed"), "{rejected:?}");
     let indices: Vec<_> = rejected.iter().map(|item| item["index"].as_u64().unwrap()).collect();
     assert_eq!(indices, [2, 3, 4]);
-    let events = house.events().await;
+    let events = gateway.events().await;
     let properties = events[0].properties.as_ref().unwrap();
     assert_eq!(properties["cut \u{fffd}"], "\u{fffd}\u{1f600}");
     assert_eq!(events[1].name.as_deref(), Some("\u{fffd}"));
     let shared = format!("{{\"context\":{{\"a\":1e999}},\"batch\":[{}]}}", track("m6"));
-    assert_eq!(house.ask(page("/e"), shared).await.status, 400);
+    assert_eq!(gateway.request(page("/e"), shared).await.status, 400);
 }
 
 /// JSON as clients, careless and hostile ones, may write it.

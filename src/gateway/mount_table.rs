@@ -26,10 +26,10 @@ pub const MOUNT_SETTINGS: &[Setting] = &[
              a shim. With \"proxy\" and the mode \"client\", the library's beacons arrive \
              here: set beacons = \"forward\" or \"both\", so that the vendor gets them",
     ),
-    Setting::text("embed_id").example("xyz789").doc("of drift, as app_id of intercom"),
+    Setting::text("embed_id").example("xyz789").doc("drift's public id, for the same as app_id"),
     Setting::text_table("pin").doc("scripts that are pinned to one version, see below"),
     Setting::text("app_id").example("abcd1234").doc(
-        "of intercom; of drift it is embed_id: with it the shim shows a button that \
+        "intercom's public id (drift has embed_id): with it the shim shows a button that \
              loads the messenger at a click, through the gateway with \"proxy\", else from \
              the vendor. It is public, since pages contain it",
     ),

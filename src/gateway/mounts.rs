@@ -135,8 +135,8 @@ impl VendorMount {
         let mut section = site.section("vendors");
         let speaks = |vendor: &&&Vendor| vendor.beacon.is_some() || vendor.script.is_some();
         let names: Vec<&str> = VENDORS.iter().filter(speaks).map(|vendor| vendor.name).collect();
-        let mut said = section.children();
-        for (name, table) in &mut said {
+        let mut stated = section.children();
+        for (name, table) in &mut stated {
             if !names.contains(&name.as_str()) {
                 table.ignore_rest();
                 let what = "vendor with beacons or scripts of its own";
@@ -151,7 +151,7 @@ impl VendorMount {
             if in_page.contains(&vendor.name) {
                 mount.serve_library();
             }
-            let table = said.iter_mut().find(|(name, _)| name == vendor.name);
+            let table = stated.iter_mut().find(|(name, _)| name == vendor.name);
             if let Some((_, table)) = table.filter(|_| speaks(&vendor)) {
                 mount.change(table, vendor);
                 shims.extend(mount.ids(table, vendor).map(|ids| (vendor.name, ids)));
@@ -271,27 +271,27 @@ impl VendorMount {
         if vendor.shim.is_some() {
             choices.insert(0, ("shim", Some(ScriptMode::Shim)));
         }
-        let said = table.opt_choice("scripts", &choices);
+        let stated = table.opt_choice("scripts", &choices);
         let by_default = self.scripts.as_ref().map(|scripts| scripts.serving);
-        let serving = said.unwrap_or(by_default);
+        let serving = stated.unwrap_or(by_default);
         let endpoint: Option<Url> = table.opt_parsed("script_endpoint");
         if endpoint.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
             table.error("script_endpoint", "must begin with http:// or https://");
         }
         let is_proxied = serving == Some(ScriptMode::Proxy);
         // The defaults may name one even if the site sets "off".
-        if endpoint.is_some() && said.is_none() && !is_proxied {
+        if endpoint.is_some() && stated.is_none() && !is_proxied {
             table.error("script_endpoint", "has no effect without scripts = \"proxy\"");
         }
         if is_proxied && endpoint.is_none() && script.files.iter().any(|it| it.origin.is_empty()) {
             table.error("scripts", "needs script_endpoint: each customer has its own host");
         }
         let pins = read_pins(table, script);
-        if !pins.is_empty() && said.is_none() && !is_proxied {
+        if !pins.is_empty() && stated.is_none() && !is_proxied {
             table.error("pin", "has no effect without scripts = \"proxy\"");
         }
         let mut ids = read_ids(table);
-        if !ids.is_empty() && said.is_none() && !is_proxied {
+        if !ids.is_empty() && stated.is_none() && !is_proxied {
             table.error("ids", "has no effect without scripts = \"proxy\"");
         }
         let of_shim = vendor.shim.into_iter().flat_map(|shim| shim.ids);
@@ -516,10 +516,10 @@ mod tests {
             };
             assert_eq!(serving(&mounts, vendor.name), wanted, "{}", vendor.name);
         }
-        let said = "[vendors.meta]\nscripts = \"shim\"\n[vendors.drift]\nscripts = \"off\"\n\
+        let stated = "[vendors.meta]\nscripts = \"shim\"\n[vendors.drift]\nscripts = \"off\"\n\
                     [vendors.ga4]\nscripts = \"proxy\"\nscript_endpoint = \"http://a.example\"\n\
                     [vendors.jitsu]\nscripts = \"proxy\"\n";
-        let (mounts, mistakes) = read(said, &["meta"]);
+        let (mounts, mistakes) = read(stated, &["meta"]);
         assert_eq!(mistakes, "");
         assert_eq!(serving(&mounts, "meta"), Some(ScriptMode::Shim));
         let beacons = |vendor| {
@@ -535,7 +535,7 @@ mod tests {
 
     #[test]
     fn unusable_script_settings_are_reported() {
-        for (said, mistake) in [
+        for (stated, mistake) in [
             ("[vendors.umami]\nscripts = \"shim\"", "not one of proxy, off"),
             ("[vendors.ga4]\nscripts = \"shimm\"", "did you mean \"shim\"?"),
             ("[vendors.matomo]\nscripts = \"proxy\"", "needs script_endpoint"),
@@ -557,8 +557,8 @@ mod tests {
             ("[vendors.ga4]\nids = [\"G-1\"]", "no effect without"),
             ("[vendors.ga4]\nscripts = \"proxy\"\nids = [\"G 1\"]", "1 to 64 letters"),
         ] {
-            let (_, mistakes) = read(said, &[]);
-            assert!(mistakes.contains(mistake), "{said}: {mistakes}");
+            let (_, mistakes) = read(stated, &[]);
+            assert!(mistakes.contains(mistake), "{stated}: {mistakes}");
         }
     }
 
@@ -611,14 +611,14 @@ mod tests {
             assert_eq!(Some(&shims["intercom"]), expected.as_object(), "{more}");
         }
         assert!(read("").0.is_empty());
-        for (said, mistake) in [
+        for (stated, mistake) in [
             ("[vendors.intercom]\napp_id = \"a/../b\"", "1 to 64 letters"),
             ("[vendors.intercom]\napp_id = \"\"", "1 to 64 letters"),
             ("[vendors.intercom]\napp_idd = \"a\"", "did you mean \"app_id\"?"),
             ("[vendors.drift]\napp_id = \"a\"", "app_id"),
         ] {
-            let (_, mistakes) = read(said);
-            assert!(mistakes.contains(mistake), "{said}: {mistakes}");
+            let (_, mistakes) = read(stated);
+            assert!(mistakes.contains(mistake), "{stated}: {mistakes}");
         }
     }
 

@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn one_household_of_ipv6_shares_a_quota() {
+    fn ipv6_network_shares_a_quota() {
         let limits = limits(1, 1, 0);
         assert!(limits.check_client(SITE, "2001:db8::1".parse().unwrap()).is_ok());
         assert!(limits.check_client(SITE, "2001:db8::2".parse().unwrap()).is_err());

@@ -15,13 +15,16 @@ pub const REJECTIONS: &[(&str, &str)] = &[
         "forgotten",
         "The person asked to be forgotten; the sender gets the answer of an accepted event.",
     ),
-    ("invalid", "None of the messages can be accepted; `rejected` gives the reason for each."),
+    (
+        "invalid",
+        "None of the messages can be accepted; the member `rejected` of the answer gives the reasons.",
+    ),
     (
         "journal_full",
         "`journal.max_bytes` and `journal.spare_bytes` are used up: raise them, or retry later.",
     ),
     ("malformed", "The body, or a message in it, is not JSON of the expected form."),
-    ("method", "The path does not accept this method."),
+    ("method", "405: the path does not accept the request's method."),
     ("missing_event", "A track message has no event name."),
     ("missing_group_id", "A group message has no `groupId`."),
     ("missing_previous_id", "An alias message has no `previousId`."),

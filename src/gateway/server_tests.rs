@@ -39,7 +39,7 @@ async fn server_token_counts_in_the_head_and_in_place_of_the_vendors_key() {
         ("/jitsu/api/s/s2s/track", None, json!({ "event": "x", "userId": "u1" }).to_string()),
     ];
     for (path, authorization, body) in cases {
-        let house = start_gateway().await;
+        let gateway = start_gateway().await;
         let request = to("POST", path).header("user-agent", "library/1");
         let request = match authorization {
             Some(authorization) => request.header("authorization", authorization),
@@ -49,14 +49,14 @@ async fn server_token_counts_in_the_head_and_in_place_of_the_vendors_key() {
             true => request.header("x-write-key", TOKEN),
             false => request,
         };
-        let answer = house.ask(request, body).await;
+        let answer = gateway.request(request, body).await;
         assert!(answer.status.is_success(), "{path}: {} {:?}", answer.status, answer.body);
-        let events = house.events().await;
+        let events = gateway.events().await;
         let [event] = events.as_slice() else { panic!("{path}: {events:?}") };
         assert!(event.facts.from_server, "{path}");
         assert_eq!(event.user_id.as_deref(), Some("u1"), "{path}");
-        let told = !path.starts_with("/jitsu");
-        let address = told.then(|| "203.0.113.9".parse().unwrap());
+        let is_passed = !path.starts_with("/jitsu");
+        let address = is_passed.then(|| "203.0.113.9".parse().unwrap());
         assert_eq!(event.facts.ip, address, "{path}");
     }
 }
@@ -70,11 +70,11 @@ async fn server_token_is_accepted_as_either_part_of_a_key_of_two_parts() {
         ("key:secret".to_owned(), false),
         ("shop-web:shop-web".to_owned(), false),
     ] {
-        let house = start_gateway().await;
+        let gateway = start_gateway().await;
         let request = to("POST", "/jitsu/api/s/s2s/track").header("x-write-key", &key);
         let body = json!({ "event": "x", "userId": "u1" }).to_string();
-        assert_eq!(house.ask(request, body).await.status, 200, "{key}");
-        assert_eq!(house.events().await[0].facts.from_server, is_servers, "{key}");
+        assert_eq!(gateway.request(request, body).await.status, 200, "{key}");
+        assert_eq!(gateway.events().await[0].facts.from_server, is_servers, "{key}");
     }
 }
 
@@ -85,10 +85,10 @@ async fn messages_of_a_server_without_ids_get_an_id_each() {
     let hits = json!({ "token_auth": TOKEN, "requests": [
         "?idsite=1&rec=1&url=https://shop.example/", "?idsite=1&rec=1&url=https://shop.example/" ] });
     for (path, body, count) in [("/mixpanel/groups", group, 1), ("/matomo/matomo.php", hits, 2)] {
-        let house = start_gateway().await;
+        let gateway = start_gateway().await;
         let request = to("POST", path).header("user-agent", "library/1");
-        assert_eq!(house.ask(request, body.to_string()).await.status, 200, "{path}");
-        let events = house.events().await;
+        assert_eq!(gateway.request(request, body.to_string()).await.status, 200, "{path}");
+        let events = gateway.events().await;
         let ids: std::collections::HashSet<_> =
             events.iter().filter_map(|event| event.anonymous_id.as_deref()).collect();
         assert_eq!((events.len(), ids.len()), (count, count), "{path}");
@@ -98,39 +98,39 @@ async fn messages_of_a_server_without_ids_get_an_id_each() {
 
 #[tokio::test]
 async fn snowplow_server_tracker_gets_422_for_a_body_that_is_too_large() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let path = "/snowplow/com.snowplowanalytics.snowplow/tp2";
     let body = "x".repeat(9 << 20);
     let program = to("POST", path).header("user-agent", "snowplow-py/1");
-    assert_eq!(house.ask(program, body.clone()).await.status, 422);
-    assert_eq!(house.ask(page(path), body).await.status, 200);
+    assert_eq!(gateway.request(program, body.clone()).await.status, 422);
+    assert_eq!(gateway.request(page(path), body).await.status, 200);
 }
 
 #[tokio::test]
 async fn public_key_does_not_make_a_server() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let body = json!({ "api_key": "shop-web", "events": [
         { "event_type": "x", "user_id": "u1", "ip": "203.0.113.9" }] });
-    house.ask(to("POST", "/amplitude/2/httpapi"), body.to_string()).await;
-    let facts = &house.events().await[0].facts;
+    gateway.request(to("POST", "/amplitude/2/httpapi"), body.to_string()).await;
+    let facts = &gateway.events().await[0].facts;
     assert!(!facts.from_server);
     assert_eq!(facts.ip, Some("192.0.2.7".parse().unwrap()), "that of the connection");
 }
 
 #[tokio::test]
 async fn cookie_jar_of_a_program_does_not_merge_two_users() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let hit = "/matomo/matomo.php?idsite=1&rec=1&url=https://shop.example/";
     let program = to("POST", hit).header("user-agent", "python-requests/2.32");
-    assert!(!house.ask(program, "").await.fields.contains_key("set-cookie"));
+    assert!(!gateway.request(program, "").await.fields.contains_key("set-cookie"));
     let browser = to("POST", hit).header("user-agent", BROWSER);
-    assert!(house.ask(browser, "").await.fields.contains_key("set-cookie"));
-    assert!(house.ask(page(hit), "").await.fields.contains_key("set-cookie"));
+    assert!(gateway.request(browser, "").await.fields.contains_key("set-cookie"));
+    assert!(gateway.request(page(hit), "").await.fields.contains_key("set-cookie"));
 }
 
 #[tokio::test]
 async fn event_ids_are_scoped_by_name_and_person_where_the_vendor_does_so() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let event = |name: &str, user: &str| {
         json!([{ "event": name, "properties": {
             "distinct_id": user, "$user_id": user, "$insert_id": "order-77", "token": TOKEN } }])
@@ -139,47 +139,50 @@ async fn event_ids_are_scoped_by_name_and_person_where_the_vendor_does_so() {
     for (name, user) in
         [("Order Paid", "u1"), ("Order Shipped", "u1"), ("Order Paid", "u2"), ("Order Paid", "u1")]
     {
-        house.ask(to("POST", "/mixpanel/track"), event(name, user)).await;
+        gateway.request(to("POST", "/mixpanel/track"), event(name, user)).await;
     }
-    assert_eq!(house.events().await.len(), 3, "the last is the first again");
+    assert_eq!(gateway.events().await.len(), 3, "the last is the first again");
 }
 
 #[tokio::test]
 async fn program_gets_the_reason_for_a_rejection() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     for path in
         ["/plausible/api/event", "/posthog/batch", "/rudderstack/v1/batch", "/umami/api/send"]
     {
-        let answer = house.ask(to("POST", path), "{").await;
+        let answer = gateway.request(to("POST", path), "{").await;
         assert_eq!(answer.status, 400, "{path}");
-        let said = answer.json();
-        assert!(said["message"].is_string() && said["error"].is_string(), "{path}: {said}");
-        let of_page = house.ask(page(path), "{").await;
+        let answered = answer.json();
+        assert!(
+            answered["message"].is_string() && answered["error"].is_string(),
+            "{path}: {answered}"
+        );
+        let of_page = gateway.request(page(path), "{").await;
         assert!(of_page.status.is_success(), "{path}: {}", of_page.status);
     }
 }
 
 #[tokio::test]
 async fn beacon_cannot_request_an_erasure() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let delete = json!([{ "$token": TOKEN, "$distinct_id": "u1", "$delete": "" }]).to_string();
-    let answer = house.ask(to("POST", "/mixpanel/engage"), delete).await;
+    let answer = gateway.request(to("POST", "/mixpanel/engage"), delete).await;
     assert_eq!(answer.status, 400);
-    assert!(house.events().await.is_empty(), "no person is made by it");
+    assert!(gateway.events().await.is_empty(), "no person is made by it");
 }
 
 #[tokio::test]
 async fn key_in_the_head_is_forwarded_unless_it_is_the_sites_own() {
     for (key, goes_along) in [("vendors-key", true), (TOKEN, false)] {
-        let house = start_with_mounts(|mount| {
+        let gateway = start_with_mounts(|mount| {
             let upstream = "https://vendor.example".parse().unwrap();
             mount.beacons = BeaconMode::Both(BeaconForwarding { upstream, consent: Vec::new() });
         });
-        let house = house.await;
+        let gateway = gateway.await;
         let body = json!({ "type": "track", "event": "x", "userId": "u1" }).to_string();
         let request = to("POST", "/rudderstack/v1/track").header("authorization", basic(key));
-        assert_eq!(house.ask(request, body).await.status, 200);
-        let events = house.events().await;
+        assert_eq!(gateway.request(request, body).await.status, 200);
+        let events = gateway.events().await;
         let kept = &events.last().unwrap().facts.beacon.as_ref().unwrap().key;
         let expected = goes_along.then(|| ("authorization".to_owned(), basic(key)));
         assert_eq!(*kept, expected);
@@ -188,16 +191,16 @@ async fn key_in_the_head_is_forwarded_unless_it_is_the_sites_own() {
 
 #[tokio::test]
 async fn server_token_is_forwarded_to_no_vendor() {
-    let house = start_with_mounts(|mount| {
+    let gateway = start_with_mounts(|mount| {
         let upstream = "https://vendor.example".parse().unwrap();
         mount.beacons = BeaconMode::Both(BeaconForwarding { upstream, consent: Vec::new() });
     });
-    let house = house.await;
+    let gateway = gateway.await;
     let hit = format!("/matomo/matomo.php?idsite=1&rec=1&uid=u1&token_auth={TOKEN}");
-    assert!(house.ask(to("GET", &hit), "").await.status.is_success());
+    assert!(gateway.request(to("GET", &hit), "").await.status.is_success());
     let events = json!({ "api_key": TOKEN, "events": [{ "event_type": "x", "user_id": "u1" }] });
-    house.ask(to("POST", "/amplitude/2/httpapi"), events.to_string()).await;
-    let events = house.events().await;
+    gateway.request(to("POST", "/amplitude/2/httpapi"), events.to_string()).await;
+    let events = gateway.events().await;
     let beacons: Vec<_> = events.iter().filter_map(|it| it.facts.beacon.as_ref()).collect();
     assert_eq!(beacons.len(), 2);
     for beacon in beacons {
@@ -209,7 +212,7 @@ async fn server_token_is_forwarded_to_no_vendor() {
 
 #[tokio::test]
 async fn event_of_a_server_library_has_no_facts_of_the_server() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let event = json!({ "api_key": "phc_1", "batch": [
         { "event": "Order Completed", "properties": {
             "distinct_id": "u1", "$lib": "posthog-python", "$lib_version": "6.0", "$is_server": true,
@@ -220,8 +223,8 @@ async fn event_of_a_server_library_has_no_facts_of_the_server() {
         { "event": "Seen", "properties": {
             "distinct_id": "made-up", "$lib": "posthog-python", "$process_person_profile": false } },
     ] });
-    house.ask(to("POST", "/posthog/batch"), event.to_string()).await;
-    let events = house.events().await;
+    gateway.request(to("POST", "/posthog/batch"), event.to_string()).await;
+    let events = gateway.events().await;
     let [order, once, seen] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!(order.user_id.as_deref(), Some("u1"));
     assert_eq!(order.facts.ip, None, "the server's address is no visitor's");

@@ -44,7 +44,7 @@ pub const LIMIT_SETTINGS: &[Setting] = &[
     ),
     Setting::positive_duration("body_time")
         .default("10s")
-        .doc("for the whole body to arrive and to get its memory"),
+        .doc("the time for the whole body to arrive and to get its memory"),
     Setting::size("event_bytes")
         .default("32KiB")
         .doc("limit of one message (the Segment API's own limit)"),
@@ -62,7 +62,8 @@ pub const LIMIT_SETTINGS: &[Setting] = &[
         .doc("requests of one client (/32 of IPv4, /64 of IPv6) to one site; 0 = unlimited"),
     Setting::integer("client_burst", 1, 1_000_000)
         .default("200")
-        .doc("as many at once: a page that starts with many events"),
+        .doc("limit of these requests at once, above the rate for a moment: a page that starts \
+             with many events"),
     Setting::integer("unverified_requests_per_second", 0, 1_000_000).default("200").doc(
         "requests of a site above their client's quota that are still read, because the \
              body may contain a server token. Servers with the token in the head need no \
@@ -74,7 +75,7 @@ pub const LIMIT_SETTINGS: &[Setting] = &[
              limited by the site's quotas only",
     ),
     Setting::integer("client_events_burst", 1, 1_000_000_000).default("10_000").doc(
-        "as many at once. A request is admitted while any quota is left, and its whole \
+        "limit of these events at once, above the rate for a moment. A request is admitted while any quota is left, and its whole \
              size is deducted: a batch of any size passes once, and the following wait is \
              proportional to it",
     ),
@@ -82,26 +83,32 @@ pub const LIMIT_SETTINGS: &[Setting] = &[
         "decompressed bytes of bodies of one client; session recordings are the largest; \
              \"0B\" = unlimited",
     ),
-    Setting::size("client_bytes_burst").default("32MiB").doc("as many at once"),
+    Setting::size("client_bytes_burst")
+        .default("32MiB")
+        .doc("limit of these bytes at once, above the rate for a moment"),
     Setting::integer("network_clients", 0, 65_536).default("16").doc(
-        "all /64 of one /48 of IPv6 together have the quotas of this many clients for \
+        "all /64 networks of one /48 network together have the quotas of this many clients for \
              requests, events and bytes, because one customer may have 65,536 of them; 0 = \
              no such quota",
     ),
     Setting::integer("site_per_second", 0, 1_000_000)
         .default("0")
         .doc("requests to one site; 0 = unlimited"),
-    Setting::integer("site_burst", 1, 1_000_000).default("1000").doc("as many at once"),
+    Setting::integer("site_burst", 1, 1_000_000)
+        .default("1000")
+        .doc("limit of these requests at once, above the rate for a moment"),
     Setting::integer("site_events_per_second", 0, 1_000_000_000)
         .default("0")
         .doc("events to one site, including those of servers; 0 = unlimited"),
     Setting::integer("site_events_burst", 1, 1_000_000_000)
         .default("100_000")
-        .doc("as many at once"),
+        .doc("limit of these events at once, above the rate for a moment"),
     Setting::size("site_bytes_per_second")
         .default("0B")
         .doc("decompressed bytes of bodies to one site; \"0B\" = unlimited"),
-    Setting::size("site_bytes_burst").default("256MiB").doc("as many at once"),
+    Setting::size("site_bytes_burst")
+        .default("256MiB")
+        .doc("limit of these bytes at once, above the rate for a moment"),
 ];
 
 /// The described settings of a site.

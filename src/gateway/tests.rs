@@ -65,19 +65,19 @@ pub(super) async fn start_gateway() -> TestGateway {
 
 /// Starts a gateway whose mounts are changed by `change`.
 pub(super) async fn start_with_mounts(change: impl Fn(&mut VendorMount)) -> TestGateway {
-    house_of(limits(), change, |_| {}).await
+    gateway_of(limits(), change, |_| {}).await
 }
 
 /// Starts a gateway whose site is changed by `change`.
 pub(super) async fn start_with_site(change: impl FnOnce(&mut GatewaySiteSettings)) -> TestGateway {
-    house_of(limits(), |_| {}, change).await
+    gateway_of(limits(), |_| {}, change).await
 }
 
 pub(super) async fn start_with_limits(limits: GatewayLimits) -> TestGateway {
-    house_of(limits, |_| {}, |_| {}).await
+    gateway_of(limits, |_| {}, |_| {}).await
 }
 
-async fn house_of(
+async fn gateway_of(
     limits: GatewayLimits,
     change: impl Fn(&mut VendorMount),
     change_site: impl FnOnce(&mut GatewaySiteSettings),
@@ -161,7 +161,7 @@ impl TestResponse {
 }
 
 impl TestGateway {
-    pub(super) async fn ask(&self, request: Builder, body: impl Into<Bytes>) -> TestResponse {
+    pub(super) async fn request(&self, request: Builder, body: impl Into<Bytes>) -> TestResponse {
         let request = request.body(Full::new(body.into())).unwrap();
         let client = ClientFacts { client: "192.0.2.7".parse().unwrap(), secure: true };
         let response = self.gateway.handle(request, client).await;
@@ -202,7 +202,7 @@ pub(super) fn basic(user: &str) -> String {
 
 #[tokio::test]
 async fn page_event_is_durable_with_its_observations() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let message = json!({
         "type": "track", "event": "Order Completed", "messageId": "m1", "userId": 42,
         "timestamp": "2026-11-23T13:00:00Z", "sentAt": "2026-11-23T13:00:05Z",
@@ -211,11 +211,11 @@ async fn page_event_is_durable_with_its_observations() {
     });
     let request =
         page("/e").header("cookie", "_ga=GA1.1.5.6; other=1").header("accept-language", "de");
-    let answer = house.ask(request, message.to_string()).await;
+    let answer = gateway.request(request, message.to_string()).await;
     assert_eq!(answer.status, 204);
     assert_eq!(answer.fields["access-control-allow-origin"], "https://shop.example");
     assert_eq!(answer.fields.get_all("set-cookie").iter().count(), 2);
-    let events = house.events().await;
+    let events = gateway.events().await;
     let [event] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!(event.user_id.as_deref(), Some("42"));
     assert_eq!(
@@ -232,13 +232,13 @@ async fn page_event_is_durable_with_its_observations() {
     assert_eq!(facts.user_agent.as_deref(), Some("Firefox"));
     assert_eq!(facts.language.as_deref(), Some("de"));
     assert_eq!(facts.ip, Some("192.0.2.7".parse().unwrap()));
-    assert!(house.counts("tagway_events_accepted_total{site=\"shop\",format=\"sdk\"} 1"));
-    assert!(house.counts("tagway_requests_total{site=\"shop\",route=\"e\",code=\"204\"} 1"));
+    assert!(gateway.counts("tagway_events_accepted_total{site=\"shop\",format=\"sdk\"} 1"));
+    assert!(gateway.counts("tagway_requests_total{site=\"shop\",route=\"e\",code=\"204\"} 1"));
 }
 
 #[tokio::test]
 async fn every_form_of_body_is_read() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let bodies = [
         track("m1").to_string(),
         json!([track("m2"), track("m3")]).to_string(),
@@ -246,18 +246,19 @@ async fn every_form_of_body_is_read() {
     ];
     for body in bodies {
         for content_type in ["text/plain;charset=UTF-8", "application/json"] {
-            let answer =
-                house.ask(page("/e").header("content-type", content_type), body.clone()).await;
+            let answer = gateway
+                .request(page("/e").header("content-type", content_type), body.clone())
+                .await;
             assert_eq!(answer.status, 204, "{body}");
         }
     }
-    assert_eq!(house.events().await.len(), 4, "a second time is a duplicate");
-    assert!(house.counts("tagway_events_duplicate_total{site=\"shop\"} 4"));
+    assert_eq!(gateway.events().await.len(), 4, "a second time is a duplicate");
+    assert!(gateway.counts("tagway_events_duplicate_total{site=\"shop\"} 4"));
 }
 
 #[tokio::test]
 async fn bad_message_is_named_and_does_not_cost_the_good_ones() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let batch = json!({ "batch": [
         track("good"),
         { "type": "track", "messageId": "nameless", "anonymousId": "a" },
@@ -269,7 +270,7 @@ async fn bad_message_is_named_and_does_not_cost_the_good_ones() {
         { "type": "group", "anonymousId": "a" },
         "text",
     ], "writeKey": "shop-web" });
-    let answer = house.ask(to("POST", "/v1/batch"), batch.to_string()).await;
+    let answer = gateway.request(to("POST", "/v1/batch"), batch.to_string()).await;
     assert_eq!(answer.status, 200);
     let reasons: Vec<(u64, String)> = answer.json()["rejected"]
         .as_array()
@@ -289,20 +290,22 @@ async fn bad_message_is_named_and_does_not_cost_the_good_ones() {
     ];
     assert_eq!(reasons, expected.map(|(index, reason)| (index, reason.to_owned())));
     assert_eq!(answer.json()["rejected"][0]["messageId"], "nameless");
-    assert_eq!(house.events().await.len(), 1);
-    assert!(house.counts("tagway_events_dropped_total{site=\"shop\",reason=\"missing_event\"} 3"));
-    let answer = house.ask(page("/e"), json!({ "type": "track" }).to_string()).await;
+    assert_eq!(gateway.events().await.len(), 1);
+    assert!(
+        gateway.counts("tagway_events_dropped_total{site=\"shop\",reason=\"missing_event\"} 3")
+    );
+    let answer = gateway.request(page("/e"), json!({ "type": "track" }).to_string()).await;
     assert_eq!(answer.status, 400);
     assert_eq!(answer.json()["rejected"][0]["reason"], "missing_event");
 }
 
 #[tokio::test]
 async fn segment_api_requires_a_key_and_hides_errors_from_browsers() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let body = |id: &str| track(id).to_string();
     for path in ["/v1/track", "/v1/t"] {
-        let answer = house
-            .ask(to("POST", path).header("authorization", basic("shop-web")), body(path))
+        let answer = gateway
+            .request(to("POST", path).header("authorization", basic("shop-web")), body(path))
             .await;
         assert_eq!(
             (answer.status, answer.body.as_ref()),
@@ -311,51 +314,55 @@ async fn segment_api_requires_a_key_and_hides_errors_from_browsers() {
     }
     let mut keyed = track("in the body");
     keyed["writeKey"] = json!("shop-web");
-    assert_eq!(house.ask(to("POST", "/v1/track"), keyed.to_string()).await.status, 200);
+    assert_eq!(gateway.request(to("POST", "/v1/track"), keyed.to_string()).await.status, 200);
     for authorization in [basic("wrong"), "Basic ***".to_owned(), "Digest x".to_owned()] {
         let request = to("POST", "/v1/track").header("authorization", &authorization);
-        let answer = house.ask(request, body("m")).await;
+        let answer = gateway.request(request, body("m")).await;
         assert_eq!(answer.status, 401, "{authorization}");
         assert!(answer.fields.contains_key("www-authenticate"));
     }
-    assert_eq!(house.ask(to("POST", "/v1/track"), body("m")).await.status, 401);
-    let answer = house.ask(page("/v1/t").header("authorization", basic("wrong")), body("m")).await;
+    assert_eq!(gateway.request(to("POST", "/v1/track"), body("m")).await.status, 401);
+    let answer =
+        gateway.request(page("/v1/t").header("authorization", basic("wrong")), body("m")).await;
     assert_eq!(
         (answer.status, answer.body.as_ref()),
         (StatusCode::OK, &br#"{"success":true}"#[..])
     );
-    assert_eq!(house.events().await.len(), 3);
-    assert!(house.counts("tagway_events_dropped_total{site=\"shop\",reason=\"bad_write_key\"} 5"));
+    assert_eq!(gateway.events().await.len(), 3);
+    assert!(
+        gateway.counts("tagway_events_dropped_total{site=\"shop\",reason=\"bad_write_key\"} 5")
+    );
 }
 
 #[tokio::test]
 async fn server_sends_for_its_visitors_and_gets_no_cookies() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let mut message = track("m1");
     message["context"] = json!({ "ip": "203.0.113.9", "userAgent": "Phone" });
     let token = "Bearer a-server-token-of-the-shop";
-    let answer = house
-        .ask(to("POST", "/v1/track").header("authorization", token), message.to_string())
+    let answer = gateway
+        .request(to("POST", "/v1/track").header("authorization", token), message.to_string())
         .await;
     assert_eq!(answer.status, 200);
     assert!(!answer.fields.contains_key("set-cookie"));
-    let facts = &house.events().await[0].facts;
+    let facts = &gateway.events().await[0].facts;
     assert!(facts.from_server);
     assert_eq!(facts.ip, Some("203.0.113.9".parse().unwrap()));
     assert_eq!(facts.user_agent.as_deref(), Some("Phone"));
     let nobody = json!({ "event": "x" }).to_string();
-    let answer = house.ask(to("POST", "/v1/track").header("authorization", token), nobody).await;
+    let answer =
+        gateway.request(to("POST", "/v1/track").header("authorization", token), nobody).await;
     assert_eq!(answer.json()["rejected"][0]["reason"], "missing_user_id");
     message["messageId"] = json!("m2");
-    let answer = house
-        .ask(
+    let answer = gateway
+        .request(
             to("POST", "/v1/track").header("authorization", basic("shop-web")),
             message.to_string(),
         )
         .await;
     assert_eq!(answer.status, 200);
     assert_eq!(
-        house.events().await[1].facts.ip,
+        gateway.events().await[1].facts.ip,
         Some("192.0.2.7".parse().unwrap()),
         "a write key proves nothing"
     );
@@ -363,7 +370,7 @@ async fn server_sends_for_its_visitors_and_gets_no_cookies() {
 
 #[tokio::test]
 async fn shared_members_of_a_batch_are_defaults_for_each_message() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let mut own = track("m1");
     own["context"] = json!({ "library": { "name": "mine" } });
     let batch = json!({
@@ -371,8 +378,8 @@ async fn shared_members_of_a_batch_are_defaults_for_each_message() {
         "context": { "library": { "name": "all" }, "locale": "de" },
         "integrations": { "All": true },
     });
-    assert_eq!(house.ask(page("/e"), batch.to_string()).await.status, 204);
-    let events = house.events().await;
+    assert_eq!(gateway.request(page("/e"), batch.to_string()).await.status, 204);
+    let events = gateway.events().await;
     let context = |n: usize| serde_json::to_value(&events[n].context).unwrap();
     assert_eq!(context(0), json!({ "library": { "name": "mine" }, "locale": "de" }));
     assert_eq!(context(1), json!({ "library": { "name": "all" }, "locale": "de" }));
@@ -381,15 +388,15 @@ async fn shared_members_of_a_batch_are_defaults_for_each_message() {
 
 #[tokio::test]
 async fn pixel_responds_with_an_image_whether_accepted_or_not() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let good = "/px.gif?type=track&event=Email%20Opened&properties.price=9.5&messageId=m1";
     for path in [good, "/px.gif", "/px.gif?data=%", "/px.gif?type=dance"] {
-        let answer = house.ask(to("GET", path), "").await;
+        let answer = gateway.request(to("GET", path), "").await;
         assert_eq!((answer.status, answer.body.len()), (StatusCode::OK, 42), "{path}");
         assert_eq!(answer.fields["content-type"], "image/gif");
         assert_eq!(answer.fields["cache-control"], "no-store");
     }
-    let events = house.events().await;
+    let events = gateway.events().await;
     assert_eq!(events.len(), 1);
     assert_eq!(events[0].properties.as_ref().unwrap()["price"], 9.5);
     assert!(events[0].anonymous_id.is_some(), "the visitor of the cookie that the image sets");
@@ -397,7 +404,7 @@ async fn pixel_responds_with_an_image_whether_accepted_or_not() {
 
 #[tokio::test]
 async fn paths_methods_hosts_and_origins_are_checked() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let cases = [
         (to("GET", "/"), 404),
         (to("GET", "/e"), 405),
@@ -409,27 +416,27 @@ async fn paths_methods_hosts_and_origins_are_checked() {
     ];
     for (request, status) in cases {
         let shown = format!("{request:?}");
-        let answer = house.ask(request, track("m").to_string()).await;
+        let answer = gateway.request(request, track("m").to_string()).await;
         assert_eq!(answer.status, status, "{shown}");
         assert_eq!(answer.fields["content-type"], "application/problem+json");
         assert!(!answer.fields.contains_key("access-control-allow-origin"));
     }
-    let answer = house.ask(to("GET", "/e"), "").await;
+    let answer = gateway.request(to("GET", "/e"), "").await;
     assert_eq!(answer.fields["allow"], "POST, OPTIONS");
     let capital = Request::builder().method("POST").uri("/e").header("host", "T.SHOP.example:443");
-    assert_eq!(house.ask(capital, track("m").to_string()).await.status, 204);
-    assert_eq!(house.events().await.len(), 1);
+    assert_eq!(gateway.request(capital, track("m").to_string()).await.status, 204);
+    assert_eq!(gateway.events().await.len(), 1);
 }
 
 #[tokio::test]
 async fn preflight_is_answered_on_every_path_that_pages_use() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     for path in ["/e", "/v1/t", "/v1/batch", "/px.gif", "/nothing"] {
         let request = to("OPTIONS", path)
             .header("origin", "https://shop.example")
             .header("access-control-request-method", "POST")
             .header("access-control-request-headers", "authorization");
-        let answer = house.ask(request, "").await;
+        let answer = gateway.request(request, "").await;
         assert_eq!(answer.status, 204);
         assert_eq!(answer.fields["access-control-allow-headers"], "authorization");
         assert_eq!(answer.fields["access-control-allow-credentials"], "true");
@@ -438,21 +445,21 @@ async fn preflight_is_answered_on_every_path_that_pages_use() {
 
 #[tokio::test]
 async fn events_that_the_journal_refuses_are_not_acknowledged() {
-    let house = start_gateway().await;
-    house.journal.close().await;
+    let gateway = start_gateway().await;
+    gateway.journal.close().await;
     for request in [page("/e"), to("POST", "/v1/track").header("authorization", basic("shop-web"))]
     {
-        let answer = house.ask(request, track("m").to_string()).await;
+        let answer = gateway.request(request, track("m").to_string()).await;
         assert_eq!(answer.status, 503);
         assert_eq!(answer.fields["retry-after"], "1");
         assert!(!answer.fields.contains_key("set-cookie"));
     }
-    assert_eq!(house.ask(to("GET", "/px.gif?type=track&event=x"), "").await.status, 503);
+    assert_eq!(gateway.request(to("GET", "/px.gif?type=track&event=x"), "").await.status, 503);
 }
 
 #[tokio::test]
 async fn bodies_that_are_no_events_are_refused() {
-    let house = start_gateway().await;
+    let gateway = start_gateway().await;
     let deep = format!("{{\"properties\":{}{}}}", "[".repeat(70), "]".repeat(70));
     let many = json!(vec![track("m"); 11]).to_string();
     let cases = [
@@ -467,25 +474,25 @@ async fn bodies_that_are_no_events_are_refused() {
         ("{\"type\":\"page\",\"type\":\"x\"}", 400),
     ];
     for (body, status) in cases {
-        let answer = house.ask(page("/e"), body.to_owned()).await;
+        let answer = gateway.request(page("/e"), body.to_owned()).await;
         assert_eq!(answer.status, status, "{body}");
     }
-    let answer = house.ask(page("/e"), b"{\"event\":\"\xff\"}".to_vec()).await;
+    let answer = gateway.request(page("/e"), b"{\"event\":\"\xff\"}".to_vec()).await;
     assert_eq!(answer.status, 400);
-    assert!(house.events().await.is_empty());
+    assert!(gateway.events().await.is_empty());
 }
 
 #[tokio::test]
 async fn operators_event_is_accepted_as_a_servers() {
-    let house = start_gateway().await;
-    let sent = house.gateway.send("shop", track("m1").to_string().as_bytes()).await.unwrap();
+    let gateway = start_gateway().await;
+    let sent = gateway.gateway.send("shop", track("m1").to_string().as_bytes()).await.unwrap();
     assert_eq!(
         (sent.appended, sent.message_id.as_str()),
         (journal::AppendOutcome::New { seq: 1 }, "m1")
     );
-    assert!(house.events().await[0].facts.from_server);
-    let unknown = house.gateway.send("other", b"{}").await;
+    assert!(gateway.events().await[0].facts.from_server);
+    let unknown = gateway.gateway.send("other", b"{}").await;
     assert!(matches!(unknown, Err(OperatorSendError::UnknownSite)));
-    let invalid = house.gateway.send("shop", b"{\"type\":\"track\"}").await;
+    let invalid = gateway.gateway.send("shop", b"{\"type\":\"track\"}").await;
     assert!(matches!(invalid, Err(OperatorSendError::Invalid("missing_event"))));
 }

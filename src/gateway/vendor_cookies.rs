@@ -53,14 +53,14 @@ impl SiteRequest<'_> {
     pub(super) fn issue_vendor_cookies(
         &self,
         recognised: &mut RecognisedVisitor,
-        seen: &VisitorRequest<'_>,
+        visitor_request: &VisitorRequest<'_>,
         drafts: &[MessageDraft],
     ) {
         let settings = &self.site.visitor;
-        if !recognised.is_remembered || !seen.permissions.click_ids {
+        if !recognised.is_remembered || !visitor_request.permissions.click_ids {
             return;
         }
-        let (now, random) = moment_and_random(seen, drafts);
+        let (now, random) = moment_and_random(visitor_request, drafts);
         let privacy = &self.site.privacy;
         let signalled = self.refused_by_signals();
         let place = self.snapshot.geo.locate(self.client.client);
@@ -73,14 +73,14 @@ impl SiteRequest<'_> {
             let minted = (minting.issue_cookies)(&CookieContext {
                 cookies: &recognised.cookies,
                 click_ids: &recognised.click_ids,
-                url: seen.page_url,
-                domain: visitor::cookie_domain(settings, seen.host),
+                url: visitor_request.page_url,
+                domain: visitor::cookie_domain(settings, visitor_request.host),
                 now,
                 random,
             });
             for IssuedCookie { name, value, max_age } in minted {
                 let field: Option<HeaderValue> =
-                    visitor::set_for_scripts(settings, seen, (name, &value), max_age);
+                    visitor::set_for_scripts(settings, visitor_request, (name, &value), max_age);
                 if let Some(field) = field {
                     recognised.set_cookies.push(field);
                     recognised.cookies.insert(name.to_owned(), value);
@@ -93,13 +93,18 @@ impl SiteRequest<'_> {
 /// Returns the time and the random part of new cookies. A library with an id of its own whose requests carry no
 /// cookies may not keep these either, nor may the parallel requests of a first page: their cookies are the same all
 /// day, derived from that id.
-fn moment_and_random(seen: &VisitorRequest<'_>, drafts: &[MessageDraft]) -> (Timestamp, u32) {
+fn moment_and_random(
+    visitor_request: &VisitorRequest<'_>,
+    drafts: &[MessageDraft],
+) -> (Timestamp, u32) {
     let own_id = drafts.iter().find_map(|draft| draft.event.anonymous_id.as_deref());
-    let Some(id) = own_id.filter(|_| seen.cookies.is_empty()) else { return (seen.now, random()) };
+    let Some(id) = own_id.filter(|_| visitor_request.cookies.is_empty()) else {
+        return (visitor_request.now, random());
+    };
     let digest: [u8; 32] = Sha256::digest(id).into();
     let [a, b, c, d, ..] = digest;
-    let day = seen.now.as_second().div_euclid(DAY_SECONDS) * DAY_SECONDS;
-    (Timestamp::from_second(day).unwrap_or(seen.now), u32::from_be_bytes([a, b, c, d]))
+    let day = visitor_request.now.as_second().div_euclid(DAY_SECONDS) * DAY_SECONDS;
+    (Timestamp::from_second(day).unwrap_or(visitor_request.now), u32::from_be_bytes([a, b, c, d]))
 }
 
 /// Returns random bits, but not those of the visitor's own id: the vendor gets to know this number.
@@ -131,13 +136,13 @@ mod tests {
         }]
     }
 
-    async fn house_of(
+    async fn gateway_of(
         visitor: visitor::VisitorSettings,
         minting: Vec<VendorCookieIssuer>,
     ) -> TestGateway {
-        let house = start_gateway().await;
+        let gateway = start_gateway().await;
         let setup = GatewaySiteSetup {
-            id: house.site,
+            id: gateway.site,
             name: "shop".into(),
             settings: GatewaySiteSettings {
                 privacy: std::sync::Arc::default(),
@@ -158,24 +163,24 @@ mod tests {
             integrations: Vec::new(),
             origin: None,
         };
-        let metrics = house.gateway.metrics.clone();
-        house.gateway.reload(GatewaySnapshot::new(
+        let metrics = gateway.gateway.metrics.clone();
+        gateway.gateway.reload(GatewaySnapshot::new(
             limits(),
             0.0,
             tagway_core::geo::GeoDatabase::default(),
             vec![setup],
             &metrics,
         ));
-        house
+        gateway
     }
 
-    async fn send(house: &TestGateway, cookies: &str, context: Value) -> TestResponse {
+    async fn send(gateway: &TestGateway, cookies: &str, context: Value) -> TestResponse {
         let message = json!({ "type": "page", "context": context });
         let mut request = page("/e");
         if !cookies.is_empty() {
             request = request.header("cookie", cookies);
         }
-        let answer = house.ask(request, message.to_string()).await;
+        let answer = gateway.request(request, message.to_string()).await;
         assert_eq!(answer.status, 204);
         answer
     }
@@ -187,15 +192,15 @@ mod tests {
         fields.filter(|field| field.starts_with("_fb")).collect()
     }
 
-    async fn last(house: &TestGateway) -> Event {
-        house.events().await.pop().unwrap()
+    async fn last(gateway: &TestGateway) -> Event {
+        gateway.events().await.pop().unwrap()
     }
 
     #[tokio::test]
     async fn browser_gets_the_cookies_and_its_event_carries_them() {
-        let house = house_of(settings(), metas(&[])).await;
+        let gateway = gateway_of(settings(), metas(&[])).await;
         let url = json!({ "page": { "url": "https://shop.example/?fbclid=AbC-1" } });
-        let answer = send(&house, "", url).await;
+        let answer = send(&gateway, "", url).await;
         let [fbp, fbc] = set(&answer)[..] else { panic!("{:?}", answer.fields) };
         assert!(fbp.starts_with("_fbp=fb.1.1795435200000."), "{fbp}");
         assert!(fbc.starts_with("_fbc=fb.1.1795435200000.AbC-1; "), "{fbc}");
@@ -207,22 +212,22 @@ mod tests {
             assert_eq!(parts, expected, "the page's script reads it");
             let (pair, _) = field.split_once(';').unwrap();
             let (name, value) = pair.split_once('=').unwrap();
-            assert_eq!(last(&house).await.facts.cookies[name], value);
+            assert_eq!(last(&gateway).await.facts.cookies[name], value);
         }
     }
 
     #[tokio::test]
     async fn browser_that_has_the_cookies_keeps_them() {
-        let house = house_of(settings(), metas(&[])).await;
+        let gateway = gateway_of(settings(), metas(&[])).await;
         let cookies = "_fbp=fb.1.1596403881668.1116446470; _fbc=fb.1.5.AbC";
-        assert_eq!(set(&send(&house, cookies, json!({})).await), [""; 0]);
-        let facts = last(&house).await.facts;
+        assert_eq!(set(&send(&gateway, cookies, json!({})).await), [""; 0]);
+        let facts = last(&gateway).await.facts;
         assert_eq!(facts.cookies["_fbp"], "fb.1.1596403881668.1116446470");
         let url = json!({ "page": { "url": "https://shop.example/?fbclid=New" } });
-        let answer = send(&house, cookies, url).await;
+        let answer = send(&gateway, cookies, url).await;
         let [fbc] = set(&answer)[..] else { panic!("{:?}", answer.fields) };
         assert!(fbc.starts_with("_fbc=fb.1.1795435200000.New; "), "{fbc}");
-        assert_eq!(last(&house).await.facts.cookies["_fbc"], "fb.1.1795435200000.New");
+        assert_eq!(last(&gateway).await.facts.cookies["_fbc"], "fb.1.1795435200000.New");
     }
 
     #[tokio::test]
@@ -237,21 +242,21 @@ mod tests {
             (settings(), metas(&["marketing"]), consents(false), 0),
             (settings(), metas(&["marketing"]), consents(true), 1),
         ] {
-            let house = house_of(visitor, minting).await;
-            let answer = send(&house, "", context).await;
+            let gateway = gateway_of(visitor, minting).await;
+            let answer = send(&gateway, "", context).await;
             assert_eq!(set(&answer).len(), count, "{:?}", answer.fields);
-            assert_eq!(last(&house).await.facts.cookies.len(), count);
+            assert_eq!(last(&gateway).await.facts.cookies.len(), count);
         }
     }
 
     #[tokio::test]
     async fn library_that_keeps_no_cookies_gets_the_same_ones_all_day() {
-        let house = house_of(settings(), metas(&[])).await;
+        let gateway = gateway_of(settings(), metas(&[])).await;
         let mut made = Vec::new();
         for id in ["a1", "a1", "a2"] {
             let message = json!({ "type": "track", "event": "x", "anonymousId": id });
-            house.ask(page("/e"), message.to_string()).await;
-            made.push(last(&house).await.facts.cookies["_fbp"].clone());
+            gateway.request(page("/e"), message.to_string()).await;
+            made.push(last(&gateway).await.facts.cookies["_fbp"].clone());
         }
         assert_eq!(made[0], made[1]);
         assert_ne!(made[1], made[2]);
@@ -259,10 +264,10 @@ mod tests {
 
     #[tokio::test]
     async fn server_gets_no_cookies() {
-        let house = house_of(settings(), metas(&[])).await;
+        let gateway = gateway_of(settings(), metas(&[])).await;
         let message = json!({ "type": "page", "userId": "u", "writeKey": "shop-web" });
         let request = http::Request::post("/v1/page").header("host", "t.shop.example");
-        let answer = house.ask(request, message.to_string()).await;
+        let answer = gateway.request(request, message.to_string()).await;
         assert_eq!(answer.status, 200);
         assert!(!answer.fields.contains_key("set-cookie"));
     }

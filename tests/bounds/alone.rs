@@ -61,7 +61,7 @@ impl Alone {
     }
 
     /// The response to one request.
-    pub(crate) fn ask(&self, request: Request<Bytes>) -> StatusCode {
+    pub(crate) fn request(&self, request: Request<Bytes>) -> StatusCode {
         let client = ClientFacts { client: [192, 0, 2, 7].into(), secure: true };
         self.runtime.block_on(async {
             let answer = self.gateway.handle(request.map(Full::new), client).await;

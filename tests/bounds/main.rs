@@ -104,7 +104,7 @@ fn check(alone: &Alone, what: &str, target: &str, encoding: &str, text: &[u8]) -
         + DECOMPRESSOR_BYTES;
     ALLOCATOR.reset_peak_usage();
     let before = ALLOCATOR.current_usage();
-    let status = alone.ask(request);
+    let status = alone.request(request);
     let taken = ALLOCATOR.peak_usage().saturating_sub(before);
     if std::env::var_os("BOUNDS_SHOW").is_some() {
         let times = taken as f64 / came as f64;
@@ -217,7 +217,7 @@ fn repeated_parts_are_bounded(alone: &Alone) {
     let cookies: Vec<String> = (0..20).map(|n| format!("_ga_{n}={}", "x".repeat(500))).collect();
     let request = request.header("cookie", cookies.join("; ")).body(Bytes::from(events)).unwrap();
     let before = alone.accepted();
-    assert_eq!(alone.ask(request), StatusCode::PAYLOAD_TOO_LARGE, "observed 200 times");
+    assert_eq!(alone.request(request), StatusCode::PAYLOAD_TOO_LARGE, "observed 200 times");
     assert_eq!(alone.accepted(), before);
 }
 
@@ -254,7 +254,7 @@ fn pixels_are_bounded(alone: &Alone) {
             let request = request.header("origin", "https://shop.example").body(Bytes::new());
             ALLOCATOR.reset_peak_usage();
             let before = ALLOCATOR.current_usage();
-            alone.ask(request.unwrap());
+            alone.request(request.unwrap());
             let taken = ALLOCATOR.peak_usage().saturating_sub(before);
             let limits = &alone.limits;
             let most = TIMES * uri.len()

@@ -91,7 +91,7 @@ async fn wrong_content_length_is_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn endless_head_is_cut_off() {
+async fn head_beyond_its_limits_is_refused() {
     let webhook = vendor(SimulatorKind::Webhook).await;
     let gateway = Gateway::start(&webhook_site(webhook.address(), "")).await;
     let long = "x".repeat(64 << 10);

@@ -47,9 +47,9 @@ async fn replaced_certificate_is_reloaded_and_a_broken_one_is_not() {
     let new = std::fs::read(&key).unwrap();
     std::fs::write(&key, old).unwrap();
     let output = Command::new(TAGWAY).args(["check", "--config"]).arg(&file).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("the key does not belong to the certificate"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{printed}");
+    assert!(printed.contains("the key does not belong to the certificate"), "{printed}");
     std::fs::write(&key, new).unwrap();
     expires(&process, "2043").await;
 }

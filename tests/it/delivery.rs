@@ -198,8 +198,8 @@ async fn person_is_identified_by_every_linked_id() {
     ];
     for (before, message) in (1..).zip(messages) {
         if message["messageId"] == "m6" {
-            let said = json!({ "writeKey": token, "batch": [message] }).to_string();
-            assert_eq!(gateway.post("/v1/batch", &[], said.as_bytes()).await.status, 200);
+            let text = json!({ "writeKey": token, "batch": [message] }).to_string();
+            assert_eq!(gateway.post("/v1/batch", &[], text.as_bytes()).await.status, 200);
         } else {
             gateway.accept(&[message]).await;
         }

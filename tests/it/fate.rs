@@ -49,8 +49,8 @@ async fn event_command_shows_the_outcomes_of_an_event() {
     post(&process, &[track("m3", "Order Completed")]);
     settled(process.admin, 3).await;
     let of = |id: &str| -> Value {
-        let said = tagway(&process, &file, &["event", id, "--json"]);
-        serde_json::from_str::<Value>(&said).unwrap()["destinations"][0].clone()
+        let printed = tagway(&process, &file, &["event", id, "--json"]);
+        serde_json::from_str::<Value>(&printed).unwrap()["destinations"][0].clone()
     };
     let (delivered, skipped, dead) = (of("m1"), of("m2"), of("m3"));
     assert_eq!((&delivered["outcome"], &delivered["attempts"]), (&json!("delivered"), &json!(1)));
@@ -89,8 +89,8 @@ async fn paused_destination_stays_paused_over_a_restart_until_it_is_resumed() {
     let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
     let settings = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
     let process = Process::start(&data, &file, &settings);
-    let said = tagway(&process, &file, &["destinations", "pause", "webhook"]);
-    assert_eq!(said, "shop/webhook is paused\n");
+    let printed = tagway(&process, &file, &["destinations", "pause", "webhook"]);
+    assert_eq!(printed, "shop/webhook is paused\n");
     post(&process, &[track("m1", "Order Completed"), track("m2", "Order Completed")]);
     process.kill();
     let process = Process::start(&data, &file, &settings);

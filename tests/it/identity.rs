@@ -67,7 +67,7 @@ async fn becomes(process: &Process, destination: &str, (delivered, pending): (u6
 }
 
 /// The events that the webhook received, in order.
-fn heard(webhook: &VendorSimulator) -> Vec<Value> {
+fn received(webhook: &VendorSimulator) -> Vec<Value> {
     let seen = webhook.tally().seen;
     let batches = seen.iter().map(|seen| serde_json::from_slice::<Value>(&seen.body).unwrap());
     batches.flat_map(|batch| batch.as_array().unwrap().clone()).collect()
@@ -98,14 +98,14 @@ async fn order_of_a_later_login_is_delivered_once_with_the_identity() {
     post(&process, &[signed_in]);
     becomes(&process, "webhook", (3, 1)).await;
     becomes(&process, "meta", (1, 1)).await;
-    let heard = heard(&webhook);
-    let ids: Vec<_> = heard.iter().map(|event| event["messageId"].as_str().unwrap()).collect();
+    let received = received(&webhook);
+    let ids: Vec<_> = received.iter().map(|event| event["messageId"].as_str().unwrap()).collect();
     assert_eq!(ids, ["p1", "o1", "i1"], "in the visitor's order");
-    for event in &heard {
+    for event in &received {
         assert_eq!(event["profile"]["userId"], "u1", "{event}");
         assert_eq!(event["profile"]["traits"]["email"], "u1@shop.example", "{event}");
     }
-    let at: jiff::Timestamp = heard[1]["timestamp"].as_str().unwrap().parse().unwrap();
+    let at: jiff::Timestamp = received[1]["timestamp"].as_str().unwrap().parse().unwrap();
     let age = SystemClock.now().duration_since(at);
     assert!(age >= jiff::SignedDuration::from_hours(1), "as of its own time: {age:?}");
     let tally = meta.tally();
@@ -124,14 +124,14 @@ async fn order_of_an_unknown_visitor_is_delivered_after_the_deadline() {
     let process = start(folder.path(), &settings);
     post(&process, &[event("page", "p1", "a"), event("track", "o1", "a")]);
     becomes(&process, "webhook", (0, 2)).await;
-    assert_eq!(heard(&webhook), Vec::<Value>::new());
+    assert_eq!(received(&webhook), Vec::<Value>::new());
     process.kill();
     let process = start(folder.path(), &settings);
     becomes(&process, "webhook", (2, 0)).await;
-    let heard = heard(&webhook);
-    let ids: Vec<_> = heard.iter().map(|event| event["messageId"].as_str().unwrap()).collect();
+    let received = received(&webhook);
+    let ids: Vec<_> = received.iter().map(|event| event["messageId"].as_str().unwrap()).collect();
     assert_eq!(ids, ["p1", "o1"]);
-    assert!(heard.iter().all(|event| event.get("profile").is_none()), "{heard:?}");
+    assert!(received.iter().all(|event| event.get("profile").is_none()), "{received:?}");
     assert!(process.terminate().success());
 }
 
@@ -156,9 +156,9 @@ fn hold_longer_than_the_vendor_accepts_is_a_mistake() {
     ];
     fs::write(&file, text.concat()).unwrap();
     let output = Command::new(TAGWAY).args(["check", "--config"]).arg(&file).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    let named = |index: usize| said.contains(&format!("destinations[{index}].identity_wait"));
-    assert_eq!([named(0), named(1), named(2)], [true, false, true], "{said}");
-    assert!(said.contains("must be at most 36h, half the age"), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{printed}");
+    let named = |index: usize| printed.contains(&format!("destinations[{index}].identity_wait"));
+    assert_eq!([named(0), named(1), named(2)], [true, false, true], "{printed}");
+    assert!(printed.contains("must be at most 36h, half the age"), "{printed}");
 }

@@ -25,9 +25,9 @@ async fn segment_spec_and_snowplow_clients_are_accepted_and_answered() {
         ("/snowplow/com.snowplowanalytics.snowplow/tp2", payloads, "ok"),
     ];
     let origin = [("origin", "https://shop.example"), ("content-type", "text/plain")];
-    for (path, body, told) in cases {
+    for (path, body, expected) in cases {
         let answer = gateway.post(path, &origin, body.to_string().as_bytes()).await;
-        assert_eq!((answer.status, &*answer.body), (200, told), "{path}");
+        assert_eq!((answer.status, &*answer.body), (200, expected), "{path}");
         assert_eq!(answer.header("access-control-allow-origin"), Some("https://shop.example"));
     }
     let settings = "/segment/v1/projects/KEY/settings";
@@ -71,15 +71,15 @@ async fn order_of_two_tags_is_sent_once_to_each_vendor() {
     let gateway = Gateway::start(&settings.concat()).await;
     let product = json!({ "item_id": "p1", "item_name": "Mug", "price": 12.5, "quantity": 2 });
     let context = json!({ "page": { "url": "https://shop.example/" }, "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36" });
-    let said = |shim: &str, event: &str, properties: serde_json::Value| {
+    let track = |shim: &str, event: &str, properties: serde_json::Value| {
         json!({ "type": "track", "event": event, "messageId": shim, "shim": shim,
             "anonymousId": "a1", "userId": "u1", "properties": properties, "context": context })
     };
     let batch = json!({ "writeKey": "shop-web", "batch": [
-        said("ga4", "purchase", json!({ "transaction_id": "t9", "value": 25, "currency": "EUR",
+        track("ga4", "purchase", json!({ "transaction_id": "t9", "value": 25, "currency": "EUR",
             "items": [product] })),
-        said("meta", "Purchase", json!({ "value": 25, "currency": "EUR", "content_ids": ["p1"] })),
-        said("sdk", "Signed Up", json!({})),
+        track("meta", "Purchase", json!({ "value": 25, "currency": "EUR", "content_ids": ["p1"] })),
+        track("sdk", "Signed Up", json!({})),
     ] });
     let fields = [
         ("origin", "https://shop.example"),

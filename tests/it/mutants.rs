@@ -93,9 +93,9 @@ async fn mutated_beacons_are_answered_like_by_their_vendors() {
     let cases = cases();
     let beacons: Vec<Recorded> = cases.iter().map(|(_, case)| Recorded::read(case)).collect();
     // The statuses of each endpoint for its library.
-    let mut told: BTreeMap<(&str, &str), BTreeSet<u16>> = BTreeMap::new();
+    let mut expected: BTreeMap<(&str, &str), BTreeSet<u16>> = BTreeMap::new();
     for ((vendor, case), beacon) in cases.iter().zip(&beacons) {
-        told.entry((vendor, &beacon.path)).or_default().insert(expected_status(case));
+        expected.entry((vendor, &beacon.path)).or_default().insert(expected_status(case));
     }
     tokio::task::block_in_place(|| {
         for ((vendor, case), beacon) in cases.iter().zip(&beacons) {
@@ -108,7 +108,7 @@ async fn mutated_beacons_are_answered_like_by_their_vendors() {
             let (mut mutant, vendor) = (beacons[at].clone(), cases[at].0.as_str());
             mutate(&mut mutant, &mut random, &beacons);
             let status = replay(&gateway, vendor, &mutant);
-            let known = &told[&(vendor, beacons[at].path.as_str())];
+            let known = &expected[&(vendor, beacons[at].path.as_str())];
             let is_known = known.contains(&status) || matches!(status, 200 | 202 | 204);
             assert!(is_known, "{vendor}: {status} for {mutant:?}");
         }

@@ -221,9 +221,9 @@ async fn websocket_works_in_both_directions() {
         "{head}"
     );
     assert_eq!(read(&mut stream, 5), "hello");
-    for said in ["one", "another"] {
-        stream.write_all(said.as_bytes()).unwrap();
-        assert_eq!(read(&mut stream, said.len()), said);
+    for word in ["one", "another"] {
+        stream.write_all(word.as_bytes()).unwrap();
+        assert_eq!(read(&mut stream, word.len()), word);
     }
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);

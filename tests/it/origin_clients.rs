@@ -128,7 +128,7 @@ async fn disconnect_during_the_origins_work_is_a_client_error() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trailers_pass_only_if_the_site_lists_them() {
-    let told = "HTTP/1.1 200 OK\r\ntrailer: x-forwarded-for, x-sum\r\ntransfer-encoding: chunked\r\n\r\n\
+    let response = "HTTP/1.1 200 OK\r\ntrailer: x-forwarded-for, x-sum\r\ntransfer-encoding: chunked\r\n\r\n\
                 3\r\nabc\r\n0\r\nx-forwarded-for: 6.6.6.6\r\nx-sum: 6\r\n\r\n";
     for (proxy, passes) in [("", false), ("trailers = [\"x-sum\"]", true)] {
         let origin = origin(move |stream, head| {
@@ -137,7 +137,7 @@ async fn trailers_pass_only_if_the_site_lists_them() {
             let sum = if passes { "x-sum: 2\r\n" } else { "" };
             let expected = format!("3\r\nabc\r\n0\r\n{sum}\r\n");
             assert_eq!(read(stream, expected.len()), expected);
-            stream.write_all(told.as_bytes()).unwrap();
+            stream.write_all(response.as_bytes()).unwrap();
         });
         let gateway = gateway(origin, proxy).await;
         let request = "POST / HTTP/1.1\r\nhost: x\r\nte: trailers\r\nconnection: te, close\r\n\
@@ -189,7 +189,7 @@ async fn head_of_a_changed_page_has_the_fields_of_get() {
     let body = "<head></head>";
     let fields = "etag: \"1\"\r\naccept-ranges: bytes\r\ncontent-length: 13\r\ndigest: x\r\n";
     let gateway = gateway(saying(html(fields, body)), "").await;
-    let ask = |method: &str| {
+    let request = |method: &str| {
         let request = format!(
             "{method} / HTTP/1.1\r\nhost: x\r\n{NAVIGATION}\
              accept-encoding: gzip\r\nconnection: close\r\n\r\n"
@@ -203,7 +203,7 @@ async fn head_of_a_changed_page_has_the_fields_of_get() {
         let head: Vec<String> = head.lines().filter(is_same).map(str::to_owned).collect();
         (head, rest.len())
     };
-    let ((get, length), (head, nothing)) = (ask("GET"), ask("HEAD"));
+    let ((get, length), (head, nothing)) = (request("GET"), request("HEAD"));
     assert_eq!(head, get);
     assert!(length > 0 && nothing == 0);
     let has = |start: &str| head.iter().any(|line| line.starts_with(start));
@@ -214,26 +214,26 @@ async fn head_of_a_changed_page_has_the_fields_of_get() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn downloads_and_ranges_pass_unchanged() {
     let body = "<head></head>";
-    let ask = async |answer: String, fields: &str| {
+    let request = async |answer: String, fields: &str| {
         let gateway = gateway(saying(answer), "").await;
         let request = format!("GET / HTTP/1.0\r\nhost: x\r\n{NAVIGATION}{fields}\r\n");
         raw(gateway.http, request.as_bytes()).unwrap()
     };
     for disposition in ["attachment", "Attachment; filename=\"x.html\"", "form-data", "\"inline"] {
         let field = format!("content-disposition: {disposition}\r\netag: \"1\"\r\n");
-        let answer = ask(html(&field, body), "").await;
+        let answer = request(html(&field, body), "").await;
         assert_eq!((&*answer.body, answer.header("etag")), (body, Some("\"1\"")), "{disposition}");
     }
-    let shown = ask(html("content-disposition: Inline; filename=x\r\n", body), "").await;
+    let shown = request(html("content-disposition: Inline; filename=x\r\n", body), "").await;
     assert!(shown.body.contains("<script"), "{}", shown.body);
     let twice = html("content-type: text/plain\r\n", body);
-    assert_eq!(ask(twice, "").await.body, body, "of two types nobody knows which counts");
+    assert_eq!(request(twice, "").await.body, body, "of two types nobody knows which counts");
     // A server that ignores ranges answers with the complete page, which is changed like any other.
-    let whole = ask(html("etag: \"1\"\r\n", body), "range: bytes=0-3\r\n").await;
+    let whole = request(html("etag: \"1\"\r\n", body), "range: bytes=0-3\r\n").await;
     assert!(whole.body.contains("<script"), "{}", whole.body);
     let part = html("etag: \"1\"\r\naccept-ranges: bytes\r\n", "<hea");
     let part = part.replace("200 OK", "206 Partial Content");
-    let part = ask(part, "range: bytes=0-3\r\n").await;
+    let part = request(part, "range: bytes=0-3\r\n").await;
     assert_eq!((part.status, &*part.body), (206, "<hea"));
     // A weak tag: the client must not combine it with a changed page.
     assert_eq!((part.header("etag"), part.header("accept-ranges")), (Some("W/\"1\""), None));

@@ -133,9 +133,12 @@ async fn bodies_stream_both_ways_at_once_over_http2() {
     let origin = origin(|stream, head| {
         assert!(head.contains("transfer-encoding: chunked\r\n"), "{head}");
         write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhello").unwrap();
-        for said in ["one", "another"] {
-            assert_eq!(read(stream, said.len() + 5), format!("{:x}\r\n{said}\r\n", said.len()));
-            stream.write_all(said.as_bytes()).unwrap();
+        for answered in ["one", "another"] {
+            assert_eq!(
+                read(stream, answered.len() + 5),
+                format!("{:x}\r\n{answered}\r\n", answered.len())
+            );
+            stream.write_all(answered.as_bytes()).unwrap();
         }
         // Trailers of uploads are not passed to the origin.
         assert_eq!(read(stream, 5), "0\r\n\r\n");
@@ -151,9 +154,9 @@ async fn bodies_stream_both_ways_at_once_over_http2() {
     let answer = client.send_request(request.body(body).unwrap()).await.unwrap();
     let mut answer = answer.into_body();
     assert_eq!(next(&mut answer).await.unwrap(), "hello");
-    for said in ["one", "another"] {
-        sender.send(Ok(Frame::data(Bytes::from(said)))).await.unwrap();
-        assert_eq!(next(&mut answer).await.unwrap(), said);
+    for answered in ["one", "another"] {
+        sender.send(Ok(Frame::data(Bytes::from(answered)))).await.unwrap();
+        assert_eq!(next(&mut answer).await.unwrap(), answered);
     }
     let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), "2".parse().unwrap())]);
     sender.send(Ok(Frame::trailers(trailers))).await.unwrap();
@@ -183,11 +186,11 @@ async fn websocket_works_over_tls() {
         head.push(stream.read_u8().await.unwrap());
     }
     assert!(head.starts_with(b"HTTP/1.1 101 "), "{head:?}");
-    for said in ["one", "another"] {
-        stream.write_all(said.as_bytes()).await.unwrap();
-        let mut heard = vec![0; said.len()];
-        stream.read_exact(&mut heard).await.unwrap();
-        assert_eq!(heard, said.as_bytes());
+    for answered in ["one", "another"] {
+        stream.write_all(answered.as_bytes()).await.unwrap();
+        let mut received = vec![0; answered.len()];
+        stream.read_exact(&mut received).await.unwrap();
+        assert_eq!(received, answered.as_bytes());
     }
     stream.shutdown().await.unwrap();
     assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
@@ -220,7 +223,7 @@ fn impatient() -> (SocketAddr, Arc<AtomicUsize>) {
 async fn idempotent_request_is_retried_once_on_a_closed_connection() {
     let (origin, closed) = impatient();
     let gateway = gateway(origin, "").await;
-    let ask = |method: &str, rest: &str| {
+    let request = |method: &str, rest: &str| {
         let head = format!("{method} / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
         raw(gateway.http, format!("{head}{rest}").as_bytes()).unwrap().status
     };
@@ -229,7 +232,7 @@ async fn idempotent_request_is_retried_once_on_a_closed_connection() {
     for method in ["GET", "PUT", "DELETE"] {
         let before = count();
         eventually(|| {
-            assert_eq!(ask(method, "\r\n"), 200, "{method}");
+            assert_eq!(request(method, "\r\n"), 200, "{method}");
             if count() > before { Ok(()) } else { Err("no connection was used twice".to_owned()) }
         })
         .await;
@@ -238,9 +241,9 @@ async fn idempotent_request_is_retried_once_on_a_closed_connection() {
         [("POST", "content-length: 0\r\n\r\n"), ("PUT", "content-length: 1\r\n\r\nx")]
     {
         eventually(|| {
-            assert_eq!(ask("GET", "\r\n"), 200);
+            assert_eq!(request("GET", "\r\n"), 200);
             let before = count();
-            match ask(method, rest) {
+            match request(method, rest) {
                 502 if count() > before => Ok(()),
                 200 if count() == before => Err("no connection was used twice".to_owned()),
                 other => panic!("{method}: {other}"),
@@ -392,12 +395,12 @@ where
         async move {
             let host = request.headers().get("host").and_then(|host| host.to_str().ok());
             let host = request.uri().authority().map(|it| it.as_str()).or(host);
-            let said = format!("{:?} {} ", request.version(), host.unwrap_or_default());
+            let answered = format!("{:?} {} ", request.version(), host.unwrap_or_default());
             let body = request.into_body().collect().await?.to_bytes();
             if asked.fetch_add(1, Ordering::Relaxed) == 2 {
                 last.notify_one();
             }
-            let body = [said.as_bytes(), &body].concat();
+            let body = [answered.as_bytes(), &body].concat();
             Ok::<_, hyper::Error>(http::Response::new(Full::new(Bytes::from(body))))
         }
     });

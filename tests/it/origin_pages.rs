@@ -19,7 +19,7 @@ fn tag() -> String {
     format!("<script>{}{LEAVE}</script>", snippet("/tw.js"))
 }
 
-fn ask(gateway: &Gateway, method: &str, path: &str, fields: &str) -> Answer {
+fn request(gateway: &Gateway, method: &str, path: &str, fields: &str) -> Answer {
     let request = format!("{method} {path} HTTP/1.0\r\nhost: www.shop.example\r\n{fields}\r\n");
     raw(gateway.http, request.as_bytes()).unwrap()
 }
@@ -39,7 +39,7 @@ async fn origin_address_is_rewritten_to_the_visitors() {
     });
     for settings in ["preserve_host = false", ""] {
         let gateway = gateway(origin, settings).await;
-        let answer = ask(&gateway, "GET", "/account", "");
+        let answer = request(&gateway, "GET", "/account", "");
         assert_eq!(
             answer.header("location"),
             Some("http://www.shop.example/login?next=%2Fa"),
@@ -57,10 +57,10 @@ async fn origin_address_is_rewritten_to_the_visitors() {
 async fn pages_get_the_snippet_whatever_their_status_and_method() {
     let page = "<!doctype html>\n<meta charset=utf-8><title>x</title><h1>x";
     let expected = page.replace("<h1>", &format!("{}<h1>", tag()));
-    let ask = async |status: &str, method: &str, path: &str, fields: &str| {
+    let request = async |status: &str, method: &str, path: &str, fields: &str| {
         let answer = html("", page).replace("200 OK", status);
         let gateway = gateway(saying(answer), "").await;
-        ask(&gateway, method, path, fields).body
+        request(&gateway, method, path, fields).body
     };
     let document = "sec-fetch-dest: document\r\nsec-fetch-mode: navigate\r\n";
     let worker = "sec-fetch-dest: empty\r\nsec-fetch-mode: navigate\r\n";
@@ -74,7 +74,7 @@ async fn pages_get_the_snippet_whatever_their_status_and_method() {
         ("200 OK", "GET", "/a.html", prefetch),
     ] {
         let fields = format!("{fields}content-length: 0\r\n");
-        assert_eq!(ask(status, method, path, &fields).await, expected, "{status} {fields}");
+        assert_eq!(request(status, method, path, &fields).await, expected, "{status} {fields}");
     }
     let fetch = "sec-fetch-dest: empty\r\nsec-fetch-mode: cors\r\naccept: text/html\r\n";
     let script = format!("{NAVIGATION}x-requested-with: XMLHttpRequest\r\n");
@@ -85,16 +85,16 @@ async fn pages_get_the_snippet_whatever_their_status_and_method() {
         ("GET", "/app.js", prefetch),
     ] {
         let fields = format!("{fields}content-length: 0\r\n");
-        assert_eq!(ask("200 OK", method, path, &fields).await, page, "{fields}");
+        assert_eq!(request("200 OK", method, path, &fields).await, page, "{fields}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn charset_behind_the_snippet_is_added_to_the_fields() {
-    let ask = async |kind: &str, page: &str, fields: &str| {
+    let request = async |kind: &str, page: &str, fields: &str| {
         let answer = html("", page).replace("text/html", kind);
         let gateway = gateway(saying(answer), "").await;
-        let answer = ask(&gateway, "GET", "/", &format!("{NAVIGATION}{fields}"));
+        let answer = request(&gateway, "GET", "/", &format!("{NAVIGATION}{fields}"));
         (answer.header("content-type").unwrap().to_owned(), answer.body)
     };
     let late = "<head><script>1</script><meta charset=latin1></head>";
@@ -106,13 +106,13 @@ async fn charset_behind_the_snippet_is_added_to_the_fields() {
         ("text/html", "<head><meta charset=latin1><script>1</script>", "text/html"),
         ("text/html", "<script>1</script>", "text/html"),
     ] {
-        let (found, body) = ask(kind, page, "").await;
+        let (found, body) = request(kind, page, "").await;
         assert_eq!(found, expected, "{page}");
         assert_eq!(body.replace(&tag(), ""), page);
         assert!(body.contains(&tag()));
     }
     // The buffered beginning is compressed like the rest.
-    let (found, _) = ask("text/html", late, "accept-encoding: gzip\r\n").await;
+    let (found, _) = request("text/html", late, "accept-encoding: gzip\r\n").await;
     assert_eq!(found, "text/html; charset=windows-1252");
 }
 
@@ -156,7 +156,7 @@ async fn skipped_pages_are_counted_by_reason() {
     ];
     for (fields, page, reason) in pages {
         let gateway = gateway(saying(html(fields, &page)), "").await;
-        let body = ask(&gateway, "GET", "/", NAVIGATION).body;
+        let body = request(&gateway, "GET", "/", NAVIGATION).body;
         let metrics = admin_get(gateway.admin, "/metrics").unwrap().body;
         let counted = metrics.lines().filter(|line| {
             line.starts_with("tagway_pages_left_alone_total{") && line.ends_with(" 1")

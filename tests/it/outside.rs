@@ -83,7 +83,7 @@ async fn events_use_external_traits_even_while_the_store_is_down() {
     post(&process, &event("later", "jo &"));
     settled(process.admin, 5).await;
     assert_eq!(asked.load(Ordering::Relaxed), before);
-    let told = |id: &'static str| {
+    let enriched = |id: &'static str| {
         let seen = webhook.tally().seen;
         let bodies = seen.iter().map(|request| serde_json::from_slice::<Value>(&request.body));
         let events = bodies.flat_map(|body| body.unwrap().as_array().unwrap().clone());
@@ -91,10 +91,10 @@ async fn events_use_external_traits_even_while_the_store_is_down() {
         let properties = event.map(|event| event["properties"].clone()).unwrap_or_default();
         (properties["plan"].clone(), properties["name"].clone())
     };
-    assert_eq!(told("before"), (json!("gold"), json!("from outside")));
-    assert_eq!(told("after"), (json!("gold"), json!("Jo")), "the site's own word wins");
-    assert_eq!(told("later"), (json!("gold"), json!("Jo")));
-    assert_ne!(told("stranger").0, "gold");
+    assert_eq!(enriched("before"), (json!("gold"), json!("from outside")));
+    assert_eq!(enriched("after"), (json!("gold"), json!("Jo")), "the site's own word wins");
+    assert_eq!(enriched("later"), (json!("gold"), json!("Jo")));
+    assert_ne!(enriched("stranger").0, "gold");
     eventually(|| {
         let metrics = admin_get(process.admin, "/metrics").unwrap().body;
         let counted = "tagway_profile_source_lookups_total{site=\"shop\",result=\"error\"} 1";

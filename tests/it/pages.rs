@@ -210,17 +210,20 @@ fn check_warns_of_double_counting() {
     };
     let both =
         format!("{SITE}{}{}", destination("ga4", "both", ga4), destination("meta", "both", meta));
-    let said = check(&both);
-    assert!(said.contains("warning: ga4: GA4 knows no event id"), "{said}");
-    assert!(!said.contains("warning: meta"), "{said}");
+    let printed = check(&both);
+    assert!(printed.contains("warning: ga4: GA4 knows no event id"), "{printed}");
+    assert!(!printed.contains("warning: meta"), "{printed}");
     let client = format!(
         "{SITE}[sites.vendors.meta]\nbeacons = \"convert\"\n{}{}",
         destination("ga4", "client", "measurement_id = \"G-1\""),
         destination("meta", "client", "pixel_id = \"1\"")
     );
-    let said = check(&client);
-    assert!(!said.contains("warning: ga4"), "{said}");
-    assert!(said.contains("warning: meta: the beacons of its library become events"), "{said}");
+    let printed = check(&client);
+    assert!(!printed.contains("warning: ga4"), "{printed}");
+    assert!(
+        printed.contains("warning: meta: the beacons of its library become events"),
+        "{printed}"
+    );
     let tags = |more: &str| {
         let shims = "[sites.sdk]\nshims = [\"ga4\", \"meta\"]\n";
         let console =
@@ -228,7 +231,7 @@ fn check_warns_of_double_counting() {
         check(&format!("{SITE}{shims}{}{console}", destination("ga4", "server", ga4)))
     };
     let warning = "warning: log: gets the same event from each of the tags of ga4, meta";
-    let said = tags("");
-    assert!(said.contains(warning) && !said.contains("warning: ga4"), "{said}");
+    let printed = tags("");
+    assert!(printed.contains(warning) && !printed.contains("warning: ga4"), "{printed}");
     assert!(!tags("tags = [\"ga4\"]\n").contains("warning:"), "it says which");
 }

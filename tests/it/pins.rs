@@ -102,9 +102,12 @@ async fn new_version_waits_for_approval_despite_crashes_and_outages() {
     assert!(done && diff.contains("-let b=2;\n+let b=\"\\u{1b}[2J\";\n"), "{diff}");
     assert!(!scripts(&process, &file, &["approve", &written(old)]).0);
     assert_eq!(get(process.http, TAG).body, old);
-    let (done, said) =
+    let (done, printed) =
         scripts(&process, &file, &["approve", short(new).trim_start_matches("sha256-")]);
-    assert!(done && said == format!("shop ga4 /gtag/js?id=G-1 now serves {hash}\n"), "{said}");
+    assert!(
+        done && printed == format!("shop ga4 /gtag/js?id=G-1 now serves {hash}\n"),
+        "{printed}"
+    );
     assert_eq!(get(process.http, TAG).body, new);
     process.kill();
     let process = start();

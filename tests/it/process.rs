@@ -125,8 +125,8 @@ fn configuration_mistakes_are_all_reported_with_exit_code_2() {
     fs::write(&file, text).unwrap();
     for command in ["serve", "check"] {
         let output = Command::new(TAGWAY).args([command, "--config"]).arg(&file).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{printed}");
         let name = file.display();
         for expected in [
             format!("{name}:1: data_dri: unknown setting; did you mean \"data_dir\"?"),
@@ -136,7 +136,7 @@ fn configuration_mistakes_are_all_reported_with_exit_code_2() {
                 "{name}:11: sites[0].destinations[0].vendor: there is no vendor \"gaa4\"; did you mean \"ga4\"?"
             ),
         ] {
-            assert!(said.contains(&expected), "{command} does not say {expected:?}:\n{said}");
+            assert!(printed.contains(&expected), "{command} does not say {expected:?}:\n{printed}");
         }
     }
 }
@@ -149,8 +149,8 @@ async fn second_process_on_a_data_folder_is_refused() {
     let first = Process::start(&data, &file, &webhook_site(webhook.address(), ""));
     let output = Command::new(TAGWAY).args(["serve", "--config"]).arg(&file).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("in use"), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(printed.contains("in use"), "{printed}");
     assert!(first.terminate().success());
 }
 
@@ -169,36 +169,36 @@ async fn command_line_sends_lists_retries_and_replays() {
         let (out, err) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
         (output.status.code(), out.unwrap() + &err.unwrap())
     };
-    let (code, said) = tagway(&["send"]);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("webhook #1  delivered"), "{said}");
+    let (code, printed) = tagway(&["send"]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("webhook #1  delivered"), "{printed}");
 
     webhook.add_faults(1, SimulatedFault::Status(422));
-    let (code, said) = tagway(&["send", "--name", "Refused"]);
-    assert_eq!(code, Some(1), "{said}");
+    let (code, printed) = tagway(&["send", "--name", "Refused"]);
+    assert_eq!(code, Some(1), "{printed}");
     // The happening is sent first, and the event settled a moment later.
     settled(process.admin, 2).await;
-    let (code, said) = tagway(&["dead", "ls"]);
-    assert!(code == Some(0) && said.contains("refused"), "{said}");
-    let (code, said) = tagway(&["dead", "retry", "1"]);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = tagway(&["dead", "ls"]);
+    assert!(code == Some(0) && printed.contains("refused"), "{printed}");
+    let (code, printed) = tagway(&["dead", "retry", "1"]);
+    assert_eq!(code, Some(0), "{printed}");
     let rows = settled(process.admin, 2).await;
     assert_eq!((rows[0].delivered, rows[0].dead), (2, 0), "{rows:?}");
 
     let before = webhook.tally().accepted;
     let window = ["--from", "2000-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00Z"];
     let mut words = [&["replay", "--destination", "webhook"][..], &window].concat();
-    let (code, said) = tagway(&words);
-    assert_eq!(code, Some(2), "{said}");
+    let (code, printed) = tagway(&words);
+    assert_eq!(code, Some(2), "{printed}");
     for expected in
         ["2 settled as delivered or skipped", "vendor can recognise repetitions", "--yes"]
     {
-        assert!(said.contains(expected), "{expected:?} is not in {said}");
+        assert!(printed.contains(expected), "{expected:?} is not in {printed}");
     }
     assert_eq!(webhook.tally().accepted, before, "nothing goes without a yes");
     words.push("--yes");
-    let (code, said) = tagway(&words);
-    assert_eq!(code, Some(0), "{said}");
+    let (code, printed) = tagway(&words);
+    assert_eq!(code, Some(0), "{printed}");
     let all = |tally: &tagway_simulator::vendors::SimulatorTally| tally.accepted == before + 2;
     webhook.wait_for(DEADLINE, all).await.expect("both again");
     settled(process.admin, 4).await;
@@ -223,19 +223,19 @@ async fn send_reports_a_held_event_at_once() {
         let (out, err) = (String::from_utf8(output.stdout), String::from_utf8(output.stderr));
         (output.status.code(), out.unwrap() + &err.unwrap())
     };
-    let (code, said) = tagway(&["send", "--timeout", "20s"]);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("webhook #1  held until the visitor chooses"), "{said}");
-    assert!(said.contains("--consent analytics,marketing"), "{said}");
-    let (code, said) = tagway(&["send", "--consent", "analytics,marketing"]);
-    assert!(code == Some(0) && said.contains("webhook #2  delivered"), "{said}");
+    let (code, printed) = tagway(&["send", "--timeout", "20s"]);
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("webhook #1  held until the visitor chooses"), "{printed}");
+    assert!(printed.contains("--consent analytics,marketing"), "{printed}");
+    let (code, printed) = tagway(&["send", "--consent", "analytics,marketing"]);
+    assert!(code == Some(0) && printed.contains("webhook #2  delivered"), "{printed}");
     let mut command = Command::new(TAGWAY);
     command.current_dir(elsewhere.path()).args(["tail", "--admin", &admin, "--token", "wrong"]);
     let refused = command.output().unwrap();
     assert!(String::from_utf8_lossy(&refused.stderr).contains("(401)"), "{refused:?}");
     let offline = Command::new(TAGWAY).args(["send", "--dry-run", "--config"]).arg(&file).output();
-    let said = String::from_utf8(offline.unwrap().stdout).unwrap();
-    assert!(said.contains("held until the visitor chooses"), "{said}");
+    let printed = String::from_utf8(offline.unwrap().stdout).unwrap();
+    assert!(printed.contains("held until the visitor chooses"), "{printed}");
     assert!(process.terminate().success());
 }
 
@@ -255,9 +255,12 @@ fn dry_run_accepts_any_credentials_and_explains_empty_templates() {
         fs::write(&file, text).unwrap();
         let mut command = Command::new(TAGWAY);
         let output = command.args(["send", "--dry-run", "--config"]).arg(&file).output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(said.contains("d: would be delivered"), "{vendor}: {said}");
-        assert!(said.contains("d: mapping.rules[0].set \"properties.sum\": "), "{vendor}: {said}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(printed.contains("d: would be delivered"), "{vendor}: {printed}");
+        assert!(
+            printed.contains("d: mapping.rules[0].set \"properties.sum\": "),
+            "{vendor}: {printed}"
+        );
     }
 }
 
@@ -295,9 +298,9 @@ fn site_without_destinations_accepts_and_shows_test_events() {
     let admin = process.admin.to_string();
     let mut command = Command::new(TAGWAY);
     let output = command.args(["send", "--admin", &admin, "--config"]).arg(&file).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    assert_eq!(said, "accepted as #1 of shop, which has no destinations\n");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    assert_eq!(printed, "accepted as #1 of shop, which has no destinations\n");
     let token = fs::read_to_string(data.join("admin.token")).unwrap();
     let request = format!(
         "GET /api/v1/events/shop/1 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\

@@ -86,15 +86,15 @@ async fn events_carry_the_visitors_earlier_activity() {
     for request in webhook.tally().seen {
         let events: Value = serde_json::from_slice(&request.body).unwrap();
         for event in events.as_array().unwrap() {
-            let told = (&event["properties"]["orders"], &event["properties"]["spent"]);
-            let told = json!([told.0, told.1]);
-            seen.insert(event["messageId"].as_str().unwrap().to_owned(), told);
+            let counts = (&event["properties"]["orders"], &event["properties"]["spent"]);
+            let counts = json!([counts.0, counts.1]);
+            seen.insert(event["messageId"].as_str().unwrap().to_owned(), counts);
         }
     }
-    let told = |id: &str| seen[id].clone();
+    let counts = |id: &str| seen[id].clone();
     let expected = [json!([1, 10.0]), json!([2, 30.0]), json!([3, 60.0])];
-    assert_eq!([told("a1"), told("a2"), told("a3")], expected);
-    assert_eq!(told("a4"), json!([7, 70.0]), "{seen:?}");
+    assert_eq!([counts("a1"), counts("a2"), counts("a3")], expected);
+    assert_eq!(counts("a4"), json!([7, 70.0]), "{seen:?}");
     let profile = shop.profile("u");
     assert_eq!(profile["activity"]["Order Completed"]["count"], 7);
     assert_eq!(profile["days"][0]["count"], 7);
@@ -120,16 +120,16 @@ async fn import_fills_profiles_and_is_idempotent() {
             fs::write(format!("{file}.import"), state).unwrap();
         }
         let output = shop.tagway(&words);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{said}");
-        said
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{printed}");
+        printed
     };
-    let said = import(None);
-    assert!(said.contains("1201 rows: 1200 accepted, 1 rejected"), "{said}");
+    let printed = import(None);
+    assert!(printed.contains("1201 rows: 1200 accepted, 1 rejected"), "{printed}");
     let rejects = fs::read_to_string(format!("{file}.rejects")).unwrap();
     let reject: Value = serde_json::from_str(rejects.trim()).unwrap();
     assert_eq!((&reject["row"], &reject["found"]["id"]), (&json!(1201), &json!("p1200")));
-    assert!(said.contains("--deliver"), "{said}");
+    assert!(printed.contains("--deliver"), "{printed}");
     let rows = settled(shop.process.admin, 1200).await;
     assert_eq!((rows[0].skipped, webhook.tally().accepted), (1200, 0), "profiles alone: {rows:?}");
     let profile = shop.profile("p777@mail.example");
@@ -139,8 +139,11 @@ async fn import_fills_profiles_and_is_idempotent() {
         (&json!("pro"), &json!(777))
     );
     // The state after a kill before the last two requests were recorded.
-    let said = import(Some(r#"{"rows":500,"taken":500,"rejected":0}"#));
-    assert!(said.contains("resuming after row 500") && said.contains("1200 accepted"), "{said}");
+    let printed = import(Some(r#"{"rows":500,"taken":500,"rejected":0}"#));
+    assert!(
+        printed.contains("resuming after row 500") && printed.contains("1200 accepted"),
+        "{printed}"
+    );
     assert!(!fs::exists(format!("{file}.import")).unwrap(), "what is done is not noted");
     let rows = settled(shop.process.admin, 1200).await;
     assert_eq!(rows[0].accepted, 1200, "no row was taken twice");
@@ -167,9 +170,9 @@ async fn import_continues_after_rejected_rows() {
     fs::write(&path, text).unwrap();
     let (file, to) = (path.display().to_string(), shop.process.http.to_string());
     let output = shop.tagway(&["profiles", "import", &file, "--to", &to]);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("46 rows: 42 accepted, 4 rejected"), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{printed}");
+    assert!(printed.contains("46 rows: 42 accepted, 4 rejected"), "{printed}");
     let rejects = fs::read_to_string(format!("{file}.rejects")).unwrap();
     assert!(rejects.len() < 10_000, "of a row that is too long its beginning is kept");
     let rejects: Vec<Value> =

@@ -35,14 +35,14 @@ struct Echo {
     address: SocketAddr,
     status: Arc<AtomicU16>,
     /// All received requests.
-    heard: Arc<Mutex<String>>,
+    received: Arc<Mutex<String>>,
 }
 
 impl Echo {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let echo = Self { address, status: Arc::new(400.into()), heard: Arc::default() };
+        let echo = Self { address, status: Arc::new(400.into()), received: Arc::default() };
         let shared = echo.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -77,7 +77,7 @@ impl Echo {
                 Ok(_) => inflated,
                 Err(_) => String::from_utf8_lossy(&body).into_owned(),
             };
-            self.heard.lock().push_str(&format!("{head}{body}\n"));
+            self.received.lock().push_str(&format!("{head}{body}\n"));
             let is_token = head.starts_with("POST /token");
             let all = format!("bad credentials: {head}{body}");
             let reply = if is_token {
@@ -410,14 +410,14 @@ async fn no_output_shows_a_secret_of_any_vendor_in_any_encoding() {
         })
         .await;
     }
-    let heard = echo.heard.lock().clone();
+    let received = echo.received.lock().clone();
     for it in &destinations {
         let sent =
-            |secret: &String| encodings(secret).iter().any(|written| heard.contains(written));
+            |secret: &String| encodings(secret).iter().any(|written| received.contains(written));
         // A webhook's own key signs and is not sent, but its fields are.
         assert!(it.secrets.iter().any(sent), "{}: nothing to hide was sent", it.vendor);
     }
-    assert!(heard.contains(ACCESS_TOKEN));
+    assert!(received.contains(ACCESS_TOKEN));
     let mut outputs = outputs(&file, process.admin, &destinations);
     // A response quotes the operator's request.
     let bearer = format!("Bearer {token}");
@@ -455,9 +455,9 @@ fn mistakes_and_failures_show_no_secret() {
     for command in ["check", "serve"] {
         let output = Command::new(TAGWAY).args([command, "--config"]).arg(&file).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains("vendor"), "{said}");
-        assert_hidden(command, &said, &secrets);
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(printed.contains("vendor"), "{printed}");
+        assert_hidden(command, &printed, &secrets);
     }
     // Valid for the check, but the database does not answer.
     let text =
@@ -465,6 +465,6 @@ fn mistakes_and_failures_show_no_secret() {
     let log = "[log]\nlevel = \"trace\"\n";
     fs::write(&file, whole(&folder.path().join("data"), &format!("{text}{log}"))).unwrap();
     let output = Command::new(TAGWAY).args(["check", "--config"]).arg(&file).output().unwrap();
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert_hidden("check", &said, &secrets);
+    let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_hidden("check", &printed, &secrets);
 }

@@ -184,8 +184,8 @@ async fn killed_sync_ends_with_exactly_the_right_members() {
     shop.run();
     for some in [5, 60] {
         eventually(|| {
-            let told = members(&intercom).len();
-            if told >= some { Ok(()) } else { Err(told.to_string()) }
+            let synced = members(&intercom).len();
+            if synced >= some { Ok(()) } else { Err(synced.to_string()) }
         })
         .await;
         assert!(members(&intercom).len() < users.len(), "killed half way");
@@ -350,8 +350,8 @@ async fn all_have(vendors: &[VendorSimulator; 3], wanted: &BTreeSet<String>) {
         eventually(|| {
             let members = vendors[vendor].lists().remove(list).unwrap_or_default();
             let tally = vendors[vendor].tally();
-            let said = || format!("{list} {members:?} {:?}", tally.objections);
-            if members == *wanted { Ok(()) } else { Err(said()) }
+            let report = || format!("{list} {members:?} {:?}", tally.objections);
+            if members == *wanted { Ok(()) } else { Err(report()) }
         })
         .await;
     }
@@ -379,17 +379,17 @@ async fn google_tiktok_and_klaviyo_lists_follow_a_segment_despite_a_kill() {
     let wanted: BTreeSet<String> = users.into_iter().collect();
     all_have(&vendors, &wanted).await;
     // Fifty are sent at once: only those under way at the kill may be sent again.
-    let told = vendors[2]
+    let synced = vendors[2]
         .tally()
         .seen
         .into_iter()
         .filter(|seen| seen.target.path().contains("relationships"));
-    let told = told.map(|seen| {
+    let synced = synced.map(|seen| {
         let body: Value = serde_json::from_slice(&seen.body).unwrap();
         body["data"].as_array().unwrap().len()
     });
-    let told: usize = told.sum();
-    assert!((120..=170).contains(&told), "{told}");
+    let synced: usize = synced.sum();
+    assert!((120..=170).contains(&synced), "{synced}");
     shop.post(&[ordered("u7")]);
     settled(shop.process.admin, 241).await;
     assert_eq!(shop.run()["removed"], 1);

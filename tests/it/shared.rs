@@ -50,7 +50,7 @@ fn order(id: &str) -> Value {
 }
 
 /// The profile that the destination received with an event.
-fn told(webhook: &VendorSimulator, id: &str) -> Value {
+fn received(webhook: &VendorSimulator, id: &str) -> Value {
     for request in webhook.tally().seen {
         let events: Value = serde_json::from_slice(&request.body).unwrap();
         for event in events.as_array().unwrap() {
@@ -75,14 +75,14 @@ async fn gateways_share_profiles() {
     settled(one.admin, 2).await;
     post(&other, &order("o2"));
     settled(other.admin, 1).await;
-    assert_eq!(told(&webhook, "o1"), json!({ "plan": "pro", "orders": 1 }));
-    assert_eq!(told(&webhook, "o2"), json!({ "plan": "pro", "orders": 2 }));
+    assert_eq!(received(&webhook, "o1"), json!({ "plan": "pro", "orders": 1 }));
+    assert_eq!(received(&webhook, "o2"), json!({ "plan": "pro", "orders": 2 }));
     one.kill();
     // The first gateway's progress is stored: nothing is counted twice.
     let (one, file) = start(folders[0].path(), &settings);
     post(&one, &order("o3"));
     settled(one.admin, 3).await;
-    assert_eq!(told(&webhook, "o3"), json!({ "plan": "pro", "orders": 3 }));
+    assert_eq!(received(&webhook, "o3"), json!({ "plan": "pro", "orders": 3 }));
     let mut command = Command::new(TAGWAY);
     command.args(["profiles", "get", "u", "--admin", &one.admin.to_string()]);
     let output = command.arg("--config").arg(&file).output().unwrap();
@@ -110,8 +110,8 @@ async fn events_are_accepted_and_wait_while_the_database_is_down() {
     let socket = format!("{}/.s.PGSQL.{port}", folder.replace("%2F", "/"));
     forward(TcpListener::bind(address).unwrap(), socket);
     let is_told = || {
-        let told = told(&webhook, "o1");
-        if told.is_null() { Err("not yet".to_owned()) } else { Ok(told) }
+        let received = received(&webhook, "o1");
+        if received.is_null() { Err("not yet".to_owned()) } else { Ok(received) }
     };
     assert_eq!(eventually(is_told).await, json!({ "plan": "pro", "orders": 1 }));
     settled(gateway.admin, 2).await;
@@ -138,7 +138,7 @@ async fn database_is_trusted_only_by_its_certificate() {
     stranger.terminate();
     let process = Process::run(command.env("SSL_CERT_FILE", certificate));
     settled(process.admin, 2).await;
-    assert_eq!(told(&webhook, "o1"), json!({ "plan": "pro", "orders": 1 }));
+    assert_eq!(received(&webhook, "o1"), json!({ "plan": "pro", "orders": 1 }));
     assert!(process.terminate().success());
 }
 

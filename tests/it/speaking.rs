@@ -180,17 +180,17 @@ impl Shop {
         Self { process, _webhook: webhook, folder, accepted, sent }
     }
 
-    fn ask(&self, request: (&str, &str), fields: &[(&str, &str)], body: &str) -> Answer {
+    fn request(&self, request: (&str, &str), fields: &[(&str, &str)], body: &str) -> Answer {
         send(self.process.http, request, fields, body.as_bytes()).unwrap()
     }
 
     /// Sends a message that must be accepted.
-    fn told(&self, fields: &[(&str, &str)], path: &str, message: &Value) -> Answer {
+    fn answer_to(&self, fields: &[(&str, &str)], path: &str, message: &Value) -> Answer {
         self.sent.set(self.sent.get() + 1);
         let mut message = message.clone();
         let id = format!("m{}", self.sent.get());
         message.as_object_mut().unwrap().entry("messageId").or_insert_with(|| id.into());
-        let answer = self.ask(("POST", path), fields, &message.to_string());
+        let answer = self.request(("POST", path), fields, &message.to_string());
         assert!(matches!(answer.status, 200 | 204), "{answer:?}");
         self.accepted.set(self.accepted.get() + 1);
         answer
@@ -199,19 +199,19 @@ impl Shop {
     fn server(&self, message: &Value) {
         let bearer = format!("Bearer {TOKEN}");
         let kind = message["type"].as_str().unwrap();
-        self.told(&[("authorization", &bearer)], &format!("/v1/{kind}"), message);
+        self.answer_to(&[("authorization", &bearer)], &format!("/v1/{kind}"), message);
     }
 
     /// The cookie of a browser after its first page.
     fn browser(&self) -> String {
         let fields = [("origin", "https://shop.example")];
-        let answer = self.told(&fields, "/e", &json!({ "type": "page" }));
+        let answer = self.answer_to(&fields, "/e", &json!({ "type": "page" }));
         answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
     }
 
     fn page(&self, cookie: &str, message: &Value) {
         let fields = [("origin", "https://shop.example"), ("cookie", cookie)];
-        self.told(&fields, "/e", message);
+        self.answer_to(&fields, "/e", message);
     }
 
     /// Waits until every accepted event is in the profiles and delivered.
@@ -221,7 +221,7 @@ impl Shop {
 
     fn me(&self, cookie: &str) -> Value {
         let fields = [("origin", "https://shop.example"), ("cookie", cookie)];
-        self.ask(("GET", "/me"), &fields, "").json()
+        self.request(("GET", "/me"), &fields, "").json()
     }
 
     fn profile(&self, id: &str) -> Value {
@@ -296,24 +296,24 @@ impl<'s> Case<'s> {
             }
             Sender::Bound | Sender::Browser => shop.page(&self.cookie, &message),
             Sender::Stranger => {
-                shop.told(&[("origin", "https://shop.example")], "/e", &message);
+                shop.answer_to(&[("origin", "https://shop.example")], "/e", &message);
             }
             Sender::WriteKey => {
                 message["writeKey"] = "shop-web".into();
                 let path = format!("/v1/{}", message["type"].as_str().unwrap());
-                shop.told(&[], &path, &message);
+                shop.answer_to(&[], &path, &message);
             }
             Sender::Get => {
                 use base64::Engine as _;
                 let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
                 let path = format!("/px.gif?data={}", engine.encode(message.to_string()));
                 let fields = [("cookie", self.cookie.as_str())];
-                assert_eq!(shop.ask(("GET", &path), &fields, "").status, 200);
+                assert_eq!(shop.request(("GET", &path), &fields, "").status, 200);
                 shop.accepted.set(shop.accepted.get() + 1);
             }
             Sender::CrossSite => {
                 let fields = [("cookie", self.cookie.as_str()), ("sec-fetch-site", "cross-site")];
-                shop.told(&fields, "/e", &message);
+                shop.answer_to(&fields, "/e", &message);
             }
         }
     }
@@ -344,7 +344,11 @@ impl<'s> Case<'s> {
                 let bearer = format!("Bearer {TOKEN}");
                 let order = json!({ "type": "track", "event": "Order Completed", "userId": user,
                     "messageId": id, "anonymousId": "a", "properties": { "value": 5 } });
-                shop.ask(("POST", "/v1/track"), &[("authorization", &bearer)], &order.to_string());
+                shop.request(
+                    ("POST", "/v1/track"),
+                    &[("authorization", &bearer)],
+                    &order.to_string(),
+                );
                 let is_lost = self.sender == Sender::Server;
                 shop.accepted.set(shop.accepted.get() + u64::from(!is_lost));
                 shop.rest().await;

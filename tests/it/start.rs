@@ -26,10 +26,10 @@ fn check(folder: &Path) -> Output {
 }
 
 fn assert_refused(output: &Output, cause: &str) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(cause), "{cause:?} is not in {said}");
-    assert!(!said.contains("panicked"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains(cause), "{cause:?} is not in {printed}");
+    assert!(!printed.contains("panicked"), "{printed}");
     assert!(output.stdout.is_empty(), "it was never ready");
 }
 
@@ -51,10 +51,10 @@ fn missing_certificate_is_reported() {
     let listen = "http = \"127.0.0.1:0\"\nhttps = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"";
     let tls = "[[tls.certificates]]\ncert = \"/nowhere/a.pem\"\nkey = \"/nowhere/a.key\"\n";
     for output in [serve(folder.path(), listen, tls), check(folder.path())] {
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{printed}");
         let cause = "tls.certificates[0].cert: the file cannot be read: No such file";
-        assert!(said.contains(cause) && said.contains("tagway.toml:"), "{said}");
+        assert!(printed.contains(cause) && printed.contains("tagway.toml:"), "{printed}");
     }
 }
 

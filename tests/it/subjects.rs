@@ -64,10 +64,10 @@ fn tagway(process: &Process, file: &Path, words: &[&str]) -> String {
     let mut command = Command::new(TAGWAY);
     command.args(words).args(["--admin", &process.admin.to_string(), "--config"]).arg(file);
     let output = command.output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
     let complaint = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{complaint}");
-    said
+    printed
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,20 +91,21 @@ async fn forgotten_person_is_in_no_file_and_others_are_complete() {
     for person in ["ann", "bob", "cid"] {
         post(&process, &[event(&format!("{person}-3"), person, "track")]);
     }
-    let said = tagway(&process, &["export", "ann@mail.example"]);
-    let held: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let printed = tagway(&process, &["export", "ann@mail.example"]);
+    let held: Vec<Value> =
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let kinds: Vec<&str> = held.iter().map(|held| held["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["profile", "event", "event", "event", "dead"], "{said}");
-    assert_eq!(held[0]["identities"].as_array().unwrap().len(), 3, "{said}");
-    assert_eq!(held[1]["destinations"]["webhook"], "delivered", "{said}");
-    assert_eq!(held[2]["destinations"]["webhook"], "dead", "{said}");
-    assert_eq!(held[3]["destinations"]["webhook"], "pending", "{said}");
-    assert!(!said.contains("bob"), "{said}");
+    assert_eq!(kinds, ["profile", "event", "event", "event", "dead"], "{printed}");
+    assert_eq!(held[0]["identities"].as_array().unwrap().len(), 3, "{printed}");
+    assert_eq!(held[1]["destinations"]["webhook"], "delivered", "{printed}");
+    assert_eq!(held[2]["destinations"]["webhook"], "dead", "{printed}");
+    assert_eq!(held[3]["destinations"]["webhook"], "pending", "{printed}");
+    assert!(!printed.contains("bob"), "{printed}");
 
-    let said = tagway(&process, &["forget", "ann@mail.example", "--json"]);
-    let answer: Value = serde_json::from_str(&said).unwrap();
+    let printed = tagway(&process, &["forget", "ann@mail.example", "--json"]);
+    let answer: Value = serde_json::from_str(&printed).unwrap();
     let expected = json!({ "profiles": 1, "events": 3, "parked": 0, "dead": 1 });
-    assert_eq!((&answer["suppressed"], &answer["erased"]), (&json!(3), &expected), "{said}");
+    assert_eq!((&answer["suppressed"], &answer["erased"]), (&json!(3), &expected), "{printed}");
     // Her events seem accepted to the sender, and are dropped.
     post(&process, &[event("ann-4", "ann", "track"), event("bob-4", "bob", "track")]);
     assert_eq!(ledger(process.admin)[0].accepted, 8);
@@ -127,8 +128,8 @@ async fn forgotten_person_is_in_no_file_and_others_are_complete() {
         assert!(!tally.events.contains_key(id), "{id} was sent");
     }
     eventually(|| {
-        let said = tagway(&process, &["export", "cid"]);
-        if said.is_empty() { Ok(()) } else { Err(said) }
+        let printed = tagway(&process, &["export", "cid"]);
+        if printed.is_empty() { Ok(()) } else { Err(printed) }
     })
     .await;
     let bobs = tagway(&process, &["export", "bob"]);
@@ -176,18 +177,18 @@ async fn forgetting_spares_people_whose_names_were_misused() {
     }
     let exported = |id: &str| tagway(&process, &file, &["export", id]);
     for (person, own) in [("attacker", "attack-1"), ("attacker2", "attack-2")] {
-        let said = exported(person);
-        assert_eq!(said.lines().count(), 2, "the profile and the event: {said}");
-        assert!(said.contains(own), "{said}");
-        let said = tagway(&process, &file, &["forget", person, "--json"]);
-        let answer: Value = serde_json::from_str(&said).unwrap();
-        assert_eq!(answer["erased"]["profiles"], 1, "{said}");
-        assert_eq!(answer["erased"]["events"], 1, "{said}");
+        let printed = exported(person);
+        assert_eq!(printed.lines().count(), 2, "the profile and the event: {printed}");
+        assert!(printed.contains(own), "{printed}");
+        let printed = tagway(&process, &file, &["forget", person, "--json"]);
+        let answer: Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(answer["erased"]["profiles"], 1, "{printed}");
+        assert_eq!(answer["erased"]["events"], 1, "{printed}");
     }
     for id in ["victim7", "victim@corp.example"] {
-        let said = exported(id);
-        assert!(theirs.iter().all(|event| said.contains(event)), "{id}: {said}");
-        assert!(!said.contains("attack"), "{id}: {said}");
+        let printed = exported(id);
+        assert!(theirs.iter().all(|event| printed.contains(event)), "{id}: {printed}");
+        assert!(!printed.contains("attack"), "{id}: {printed}");
     }
     tagway(&process, &file, &["forget", "attacker2", "--undo"]);
     post(&process, &[identify("victim-4", json!({ "userId": "victim7", "traits": address }))]);

@@ -110,13 +110,13 @@ async fn visit_reaches_all_vendors_in_their_formats() {
         assert_eq!((row.accepted, row.dead), (7, 0), "{name}: {row:?}");
         assert!(tally.events.values().all(|times| *times == 1), "{name}: {:?}", tally.events);
     }
-    let said = |name: &str, expected: &[&str]| {
+    let assert_sent = |name: &str, expected: &[&str]| {
         let sent = bodies(&city.of(name).tally());
         for text in expected {
             assert!(sent.contains(text), "{name} lacks {text}:\n{sent}");
         }
     };
-    said(
+    assert_sent(
         "ga4",
         &[
             "\"client_id\":\"111.222\"",
@@ -134,7 +134,7 @@ async fn visit_reaches_all_vendors_in_their_formats() {
         ],
     );
     let email = tagway_vendors::digest::sha256("one@x.example").unwrap();
-    said(
+    assert_sent(
         "meta",
         &[
             "\"event_id\":\"m-one-6\"",
@@ -146,19 +146,19 @@ async fn visit_reaches_all_vendors_in_their_formats() {
             email.as_str(),
         ],
     );
-    said(
+    assert_sent(
         "mixpanel",
         &["\"$insert_id\":\"m-one-6\"", "\"$user_id\":\"u-one\"", "\"$email\"", "Order Completed"],
     );
-    said(
+    assert_sent(
         "amplitude",
         &["\"insert_id\":\"m-one-6\"", "\"user_id\":\"u-one\"", "$identify", "\"revenue\":25"],
     );
-    said(
+    assert_sent(
         "intercom",
         &["\"event_name\":\"Order Completed\"", "\"amount\":2500", "\"company_id\":\"g1\""],
     );
-    said("drift", &["\"event\":\"Order Completed\"", "one@x.example"]);
+    assert_sent("drift", &["\"event\":\"Order Completed\"", "one@x.example"]);
     for private in ["one@x.example", "Mary"] {
         for name in ["ga4", "meta"] {
             assert!(!bodies(&city.of(name).tally()).contains(private), "{name} was told {private}");

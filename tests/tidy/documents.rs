@@ -93,6 +93,21 @@ fn links_in_documents_lead_to_files_and_headings() {
 }
 
 #[test]
+fn links_of_the_book_stay_in_the_book() {
+    let mut complaints = Vec::new();
+    for (name, text) in files("docs", "md") {
+        let depth = Path::new(&name).components().count() - 2;
+        for target in targets(&text) {
+            let steps = target.split('/').take_while(|step| *step == "..").count();
+            if steps > depth {
+                complaints.push(format!("{name}: {target} leads out of docs/: write its name"));
+            }
+        }
+    }
+    report(complaints);
+}
+
+#[test]
 fn book_lists_every_page() {
     let summary = fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
     let listed: BTreeSet<String> = targets(&summary).into_iter().collect();

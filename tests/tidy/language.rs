@@ -8,6 +8,15 @@ use super::{report, sources};
 /// The least mean length of a type's name, in characters.
 const MIN_MEAN_NAME: f64 = 11.0;
 
+/// The names that are short, in characters, and the most of them among all names, in percent.
+const SHORT_NAME: usize = 6;
+const MAX_SHORT_NAMES: f64 = 3.0;
+
+/// The most lines of code of a median file, of 95 % of the files, and of the longest one, without tests.
+const MAX_MEDIAN_LINES: usize = 155;
+const MAX_P95_LINES: usize = 430;
+const MAX_LONGEST_LINES: usize = super::MAX_LINES;
+
 /// The most of the public types, and of all types, whose name another one has, in percent.
 const MAX_SHARED_PUBLIC: f64 = 5.0;
 const MAX_SHARED: f64 = 12.0;
@@ -113,6 +122,26 @@ fn shared<'n>(names: impl Iterator<Item = &'n str>) -> (f64, Vec<String>) {
     (percent(number, times.values().sum()), several.map(|(name, _)| (*name).to_owned()).collect())
 }
 
+/// Returns the median, the 95th percentile and the longest of these lengths.
+fn distribution(mut lengths: Vec<usize>) -> [usize; 3] {
+    lengths.sort_unstable();
+    let at = |share: usize| {
+        lengths.get((lengths.len().saturating_sub(1)) * share / 100).copied().unwrap_or_default()
+    };
+    [at(50), at(95), at(100)]
+}
+
+#[test]
+fn files_are_of_moderate_length() {
+    let lengths = sources().into_iter().map(|(name, text)| lines_outside_tests(&name, &text).len());
+    // A file of tests has no lines of its own.
+    let [median, p95, longest] = distribution(lengths.filter(|lines| *lines > 0).collect());
+    println!("lines of a file: median {median}, p95 {p95}, longest {longest}");
+    assert!(median <= MAX_MEDIAN_LINES, "the median file has {median} lines");
+    assert!(p95 <= MAX_P95_LINES, "5 % of the files have more than {p95} lines");
+    assert!(longest <= MAX_LONGEST_LINES, "the longest file has {longest} lines");
+}
+
 /// Returns true if a short line says no more than the name of what it documents.
 fn repeats_its_subject(line: &FirstLine) -> bool {
     let words: Vec<String> = line
@@ -148,12 +177,21 @@ fn names_of_types_and_first_lines_are_plain_language() {
     };
     let questions: Vec<&FirstLine> = lines.iter().filter(asks).collect();
     let share = percent(questions.len(), lines.len());
-    println!("types {}, mean length of a name {mean:.1}", types.len());
+    let short = types.iter().filter(|it| it.name.chars().count() <= SHORT_NAME);
+    let short: Vec<&str> = short.map(|it| it.name.as_str()).collect();
+    let share_of_short = percent(short.len(), types.len());
+    println!(
+        "types {}, mean length of a name {mean:.1}, of {SHORT_NAME} letters or fewer {share_of_short:.1} %",
+        types.len()
+    );
     println!("types that share their name {shared_all:.1} %, public ones {shared_public:.1} %");
     println!("first lines {}, with a question word {share:.1} %", lines.len());
     let mut complaints = Vec::new();
     if mean < MIN_MEAN_NAME {
         complaints.push(format!("names of types have {mean:.1} letters, not {MIN_MEAN_NAME}"));
+    }
+    if share_of_short > MAX_SHORT_NAMES {
+        complaints.push(format!("{share_of_short:.1} % of the names are short: {short:?}"));
     }
     if shared_all > MAX_SHARED {
         complaints.push(format!("{shared_all:.1} % of the types share their name"));

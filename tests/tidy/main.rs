@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use tagway::gateway::REJECTIONS;
 use tagway_pages::script::compose::snippet;
 use tagway_vendors::{REASONS, VENDORS};
@@ -335,7 +336,32 @@ fn every_reason_of_an_event_is_explained() {
     let mut found = first_words(&folders, &calls);
     // Codes of calls without a reply, and of Meta's sources and amounts, are bare literals.
     found.extend(first_words(&["crates/vendors/src/meta"], &["Err("]));
+    // Codes from tables, such as those of vendors' replies, are in the fixtures.
+    found.extend(reasons_of_outcomes());
     check_reasons(REASONS, &found, &folders);
+}
+
+/// The reasons of the outcomes that the fixtures expect.
+fn reasons_of_outcomes() -> BTreeSet<String> {
+    fn collect(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+            Value::Object(members) => {
+                found.extend(members.get("reason").and_then(Value::as_str).map(str::to_owned));
+                members.values().for_each(|member| collect(member, found));
+            }
+            _ => {}
+        }
+    }
+    let mut found = BTreeSet::new();
+    for (name, text) in files("tests/fixtures", "json") {
+        let file = name.rsplit('/').next().unwrap_or_default();
+        if file.contains("outcomes") {
+            collect(&serde_json::from_str(&text).unwrap(), &mut found);
+        }
+    }
+    assert!(found.len() > 50, "only {} reasons in the fixtures", found.len());
+    found
 }
 
 #[test]

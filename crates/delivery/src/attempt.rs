@@ -31,11 +31,11 @@ impl AttemptedBatch {
         // Checked last: a batch may have waited for hours.
         let is_kept =
             |item: &QueuedEvent| !forgotten.matches_event(context.site, &item.event.event);
-        let kept: Vec<bool> = batch.items.iter().map(is_kept).collect();
-        let items = batch.items.iter().zip(&kept).filter(|(_, is_kept)| **is_kept);
+        let is_sent: Vec<bool> = batch.items.iter().map(is_kept).collect();
+        let items = batch.items.iter().zip(&is_sent).filter(|(_, is_kept)| **is_kept);
         let events: Vec<EnrichedEvent> = items.map(|(item, _)| item.event.clone()).collect();
         if events.is_empty() {
-            let outcomes = insert_forgotten_outcomes(Vec::new(), &kept);
+            let outcomes = insert_forgotten_outcomes(Vec::new(), &is_sent);
             return Self { batch, outcomes, calls: Vec::new() };
         }
         let seqs: Vec<u64> = batch.items.iter().map(|item| item.event.seq).collect();
@@ -56,7 +56,7 @@ impl AttemptedBatch {
             // Details quote replies, and replies quote credentials.
             reason.redact(&call.client.redaction);
         }
-        let outcomes = insert_forgotten_outcomes(outcomes, &kept);
+        let outcomes = insert_forgotten_outcomes(outcomes, &is_sent);
         let calls = batch.items.iter().zip(&outcomes).map(|(item, outcome)| {
             let is_over = matches!(outcome, Outcome::Delivered | Outcome::Skipped(_));
             let seq = (!is_over).then_some(item.event.seq);
@@ -71,13 +71,13 @@ impl AttemptedBatch {
 }
 
 /// Returns the outcomes of all events of a batch, from those of the events that were sent.
-fn insert_forgotten_outcomes(outcomes: Vec<Outcome>, kept: &[bool]) -> Vec<Outcome> {
+fn insert_forgotten_outcomes(outcomes: Vec<Outcome>, is_sent: &[bool]) -> Vec<Outcome> {
     let mut outcomes = outcomes.into_iter();
     // A vendor that reports nothing about an event has not shown that it arrived.
-    let unsaid = || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
+    let unmentioned = || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
     let outcome = |is_kept: &bool| match is_kept {
-        true => outcomes.next().unwrap_or_else(unsaid),
+        true => outcomes.next().unwrap_or_else(unmentioned),
         false => Outcome::Skipped(OutcomeReason::new(FORGOTTEN)),
     };
-    kept.iter().map(outcome).collect()
+    is_sent.iter().map(outcome).collect()
 }

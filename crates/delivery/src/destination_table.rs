@@ -48,7 +48,7 @@ pub const DESTINATION_SETTINGS: &[Setting] = &[
     ),
     Setting::positive_duration("consent_wait")
         .default("30m")
-        .doc("the time for which events are held for the visitor's choice: a visit"),
+        .doc("the time for which events are held for the visitor's choice: a session"),
     Setting::duration("identity_wait").default("0s").doc(
         "e.g. \"10m\": events of unknown visitors wait this long after their arrival for \
              the visitor's identity (a user id, or the profile's e-mail or phone). They are \
@@ -92,5 +92,5 @@ pub const DESTINATION_SETTINGS: &[Setting] = &[
     Setting::integer("calls_per_second", 1, 1_000_000)
         .example("50")
         .doc("limit of calls per second"),
-    Setting::duration("timeout").example("10s").doc("for one call, including its reply"),
+    Setting::duration("timeout").example("10s").doc("the time for one call, including its reply"),
 ];

@@ -20,7 +20,7 @@ pub const EGRESS_SETTINGS: &[Setting] = &[
         .doc("limit of a reply that is read; vendors answer in a few KiB"),
     Setting::duration("connect_timeout")
         .default("5s")
-        .doc("for a connection to be established, TLS included"),
+        .doc("the time for a connection to be established, TLS included"),
     Setting::duration("idle_time").default("60s").doc("unused connections are kept for this time"),
 ];
 

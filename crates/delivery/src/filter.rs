@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn refuse_skips_events_of_another_vendors_tag() {
-        let told = |tags: Option<&[&str]>, facts: serde_json::Value| {
+        let refusal = |tags: Option<&[&str]>, facts: serde_json::Value| {
             let mut filter = filter(&["*"], &[]);
             filter.tags = tags.map(|tags| {
                 GlobPatterns::new(&tags.iter().map(|&tag| tag.into()).collect::<Vec<_>>())
@@ -126,10 +126,10 @@ mod tests {
             code(&filter, serde_json::json!({ "facts": facts }))
         };
         let (own, other) = (serde_json::json!({"tag": "ga4"}), serde_json::json!({"tag": "meta"}));
-        assert_eq!(told(Some(&["ga4"]), own), None);
-        assert_eq!(told(Some(&["ga4"]), other.clone()), Some("other_tag"));
-        assert_eq!(told(None, other), None);
-        assert_eq!(told(Some(&["ga4"]), serde_json::json!({"format": "sdk"})), None, "no tag");
+        assert_eq!(refusal(Some(&["ga4"]), own), None);
+        assert_eq!(refusal(Some(&["ga4"]), other.clone()), Some("other_tag"));
+        assert_eq!(refusal(None, other), None);
+        assert_eq!(refusal(Some(&["ga4"]), serde_json::json!({"format": "sdk"})), None, "no tag");
     }
 
     #[test]

@@ -278,6 +278,10 @@ impl DestinationSettings {
     }
 
     /// Returns the event in its form for this destination, with the decision to send it or not.
+    ///
+    /// # Errors
+    ///
+    /// The second part is the outcome of an event that is not sent: skipped, dead or to be held.
     pub fn admit(
         &self,
         event: EnrichedEvent,

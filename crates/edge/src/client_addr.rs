@@ -220,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_left_of_an_untrusted_hop_counts(left in "[ -~]{0,60}") {
+        fn addresses_left_of_an_untrusted_hop_are_ignored(left in "[ -~]{0,60}") {
             prop_assume!(left.matches('"').count() % 2 == 0);
             for name in ["x-forwarded-for", "forwarded"] {
                 let prefix = if name == "forwarded" { "for=" } else { "" };

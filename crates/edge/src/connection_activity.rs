@@ -98,9 +98,9 @@ impl ConnectionActivity {
     /// Records a response that the client has to read, until the guard is dropped.
     pub(super) fn track_unread_response(self: &Arc<Self>) -> UnreadResponse {
         let id = self.answers.fetch_add(1, Ordering::Relaxed);
-        let untaken = UnreadResponse { activity: self.clone(), id };
-        untaken.record_progress();
-        untaken
+        let unread = UnreadResponse { activity: self.clone(), id };
+        unread.record_progress();
+        unread
     }
 
     fn lock_unread(&self) -> parking_lot::MutexGuard<'_, HashMap<u64, u64>> {

@@ -22,8 +22,8 @@ pub const LISTEN_SETTINGS: &[Setting] = &[
         .example("0.0.0.0:8443")
         .doc("TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2; needs [[tls.certificates]]"),
     Setting::texts("trusted_proxies").default("[]").doc(
-        "networks of proxies whose forwarding fields are trusted, e.g. [\"10.0.0.0/8\"]; \
-             a reload applies changes of this and the following settings",
+        "networks of proxies whose forwarding fields are trusted, e.g. \
+             [\"10.0.0.0/8\"]",
     ),
     Setting::word("forwarded", &["x-forwarded-for", "forwarded"]).default("x-forwarded-for").doc(
         "the field with the client's address: \"x-forwarded-for\" (with \
@@ -62,12 +62,12 @@ pub const CONNECTION_LIMIT_SETTINGS: &[Setting] = &[
         .doc("limit of fields in a head; browsers send about 20"),
     Setting::positive_duration("header_time")
         .default("10s")
-        .doc("for a head to arrive, and for the first request of a new connection"),
+        .doc("the time for a head to arrive, and for the first request of a new connection"),
     Setting::positive_duration("idle_time")
         .default("60s")
-        .doc("between two requests of a connection"),
+        .doc("the longest time between two requests of a connection"),
     Setting::positive_duration("write_time").default("60s").doc(
-        "for a client to read some bytes of its response; mobile clients pause in \
+        "the time for a client to read some bytes of its response; mobile clients pause in \
              tunnels. Any progress restarts it",
     ),
     Setting::integer("requests_in_flight", 1, 10_000_000)
@@ -76,7 +76,9 @@ pub const CONNECTION_LIMIT_SETTINGS: &[Setting] = &[
     Setting::integer("http2_streams", 1, 10_000)
         .default("128")
         .doc("limit of streams at once in one HTTP/2 connection"),
-    Setting::duration("drain_time").default("20s").doc("at the stop, for requests in progress"),
+    Setting::duration("drain_time")
+        .default("20s")
+        .doc("the time for requests in progress when the gateway stops"),
 ];
 
 /// The described settings of `[tls]`.

@@ -124,7 +124,10 @@ impl<'a> SettingsSection<'a> {
 
     /// Warns that a setting is under the former name of `key`.
     pub(super) fn warn_of_former_name(&self, found: &FoundSetting<'a>, key: &str) {
-        let message = format!("is now named {key}; the former name works until the next release");
+        let former = found.path.rsplit('.').next().unwrap_or_default();
+        let message = format!(
+            "`{former}` is now named `{key}`; the former name works until the next release"
+        );
         self.warn(found.source, found.span.start, found.path.clone(), message);
     }
 

@@ -126,7 +126,7 @@ mod tests {
         });
         assert_eq!(value, (Duration::from_secs(7), 3));
         assert!(mistakes.is_empty(), "{mistakes:?}");
-        let expected = "user:2: scripts.absent: is now named negative_ttl; \
+        let expected = "user:2: scripts.absent: `absent` is now named `negative_ttl`; \
             the former name works until the next release";
         assert_eq!(warnings.first().map(String::as_str), Some(expected));
         assert_eq!(warnings.len(), 2, "{warnings:?}");

@@ -58,6 +58,10 @@ pub struct DemoShop(DemoServer);
 
 impl DemoShop {
     /// Serves the shop at `address`. Its page sends its events to this gateway.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the address cannot be bound.
     pub async fn open(address: SocketAddr, gateway: DemoGateway) -> io::Result<Self> {
         DemoServer::start(address, Arc::new(ShopFiles { gateway })).await.map(Self)
     }

@@ -97,8 +97,8 @@ impl AudienceRow {
     /// # Errors
     ///
     /// Fails if it is longer than [`MAX_ROW_BYTES`].
-    pub fn of<T: Serialize>(said: &T) -> Result<Self, OutcomeReason> {
-        match serde_json::to_string(said) {
+    pub fn of<T: Serialize>(value: &T) -> Result<Self, OutcomeReason> {
+        match serde_json::to_string(value) {
             Ok(text) if text.len() <= MAX_ROW_BYTES => Ok(Self(text.into())),
             Ok(_) | Err(_) => Err(OutcomeReason::new("identifiers_too_long")),
         }
@@ -131,7 +131,7 @@ pub(super) fn parse_rows<T: DeserializeOwned>(
     let (mut read, mut ends) = (Vec::with_capacity(rows.len()), vec![None; rows.len()]);
     for (index, (row, end)) in rows.iter().zip(&mut ends).enumerate() {
         match row.read() {
-            Ok(said) => read.push((index, said)),
+            Ok(value) => read.push((index, value)),
             Err(reason) => *end = Some(Outcome::Dead(reason)),
         }
     }
@@ -154,8 +154,8 @@ where
     F: Future<Output = Result<(), Outcome>> + Send,
 {
     let (read, mut ends) = parse_rows::<T>(rows);
-    for (index, said) in read {
-        let outcome = tell(said).await.err().unwrap_or(Outcome::Delivered);
+    for (index, value) in read {
+        let outcome = tell(value).await.err().unwrap_or(Outcome::Delivered);
         let must_wait = matches!(outcome, Outcome::Retry { .. } | Outcome::Unauthorised(_));
         if must_wait {
             return fill_outcomes(ends, &outcome);
@@ -164,8 +164,8 @@ where
             *end = Some(outcome);
         }
     }
-    let unsaid = Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
-    fill_outcomes(ends, &unsaid)
+    let unmentioned = Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
+    fill_outcomes(ends, &unmentioned)
 }
 
 /// A vendor that has lists only and takes no events.

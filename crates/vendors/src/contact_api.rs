@@ -43,10 +43,10 @@ pub(super) fn check_reply(
 }
 
 /// Makes the error of a reply that this step cannot continue from, with the vendor's message.
-pub(super) fn refusal_error(reply: &VendorReply, said: Option<String>) -> Outcome {
+pub(super) fn refusal_error(reply: &VendorReply, message: Option<String>) -> Outcome {
     let status = reply.status.as_u16();
-    let text =
-        said.map_or_else(|| format!("HTTP {status}"), |said| format!("HTTP {status} {said}"));
+    let text = message
+        .map_or_else(|| format!("HTTP {status}"), |message| format!("HTTP {status} {message}"));
     Outcome::Dead(OutcomeReason::detailed("refused", cut(&text, MAX_QUOTED_CHARS)))
 }
 

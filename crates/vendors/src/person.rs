@@ -139,8 +139,8 @@ impl<'e> EventPerson<'e> {
     /// value: the trait was removed.
     pub fn traits(self) -> JsonObject {
         let mut traits = self.0.profile.traits.clone();
-        for said in self.own_traits().into_iter().rev() {
-            traits.extend(said.clone());
+        for stated_event in self.own_traits().into_iter().rev() {
+            traits.extend(stated_event.clone());
         }
         traits
     }
@@ -192,6 +192,10 @@ impl<'e> EventPerson<'e> {
     }
 }
 
+/// The description of `default_country_code`, which several vendors have.
+pub(super) const COUNTRY_CODE_DOC: &str = "the calling code of telephone numbers without one, for people without a known \
+     country; otherwise the country of the event is used";
+
 /// Reads `default_country_code`: the country code of numbers without one.
 pub(super) fn telephone_reader(section: &mut SettingsSection<'_>) -> TelephoneReader {
     let Some(written) = section.opt_string("default_country_code") else {
@@ -236,13 +240,13 @@ mod tests {
         assert_eq!(EventPerson::of(&order).email().as_deref(), Some("order@x.example"));
         assert_eq!(EventPerson::of(&order).name(), None, "a product's name is nobody's");
         assert_eq!(EventPerson::of(&order).city().as_deref(), Some("Bern"));
-        let said = event(
+        let stated_event = event(
             json!({ "context": { "traits": { "email": "new@x.example", "plan": null } },
                 "properties": { "email": "order@x.example" } }),
             known,
         );
-        assert_eq!(EventPerson::of(&said).email().as_deref(), Some("new@x.example"));
-        let traits = EventPerson::of(&said).traits();
+        assert_eq!(EventPerson::of(&stated_event).email().as_deref(), Some("new@x.example"));
+        let traits = EventPerson::of(&stated_event).traits();
         assert_eq!(traits["email"], "new@x.example");
         assert!(traits["plan"].is_null());
     }

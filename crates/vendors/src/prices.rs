@@ -64,7 +64,7 @@ pub enum PriceUse {
 /// The described setting of each destination's numbers.
 pub const PRICE_SETTINGS: &[Setting] =
     &[Setting::form("locale", "a language tag (BCP 47)").example("de-CH").doc(
-        "of any vendor: how this destination's events write numbers, if not as the \
+        "of any vendor: the way in which this destination's events write numbers, if not the \
              site's locale",
     )];
 
@@ -96,6 +96,10 @@ impl PriceReader {
 
     /// Returns the event with its amounts and currencies read, and the vendor's admission of it. An order
     /// that the vendor could not count is dead.
+    ///
+    /// # Errors
+    ///
+    /// The second part is the outcome of an event that is not sent: skipped, or dead.
     pub fn admit_event(
         &self,
         destination: &dyn Destination,
@@ -158,13 +162,13 @@ impl PriceReader {
         if let Some((mark, sign)) = found.mark.take()
             && currency::read(properties.get("currency"), self.store()) == ParsedValue::Absent
         {
-            let said = mark.code(self.store()).map(str::to_owned);
-            if said.is_none() {
+            let stated = mark.code(self.store()).map(str::to_owned);
+            if stated.is_none() {
                 found.dropped.add("currency", FieldDropReason::UnreadableCurrency);
                 found.unreadable_currency = Some(sign.clone());
             }
             // The vendor's mapping must not replace an unknown sign with the store's currency.
-            properties.insert("currency".to_owned(), Value::String(said.unwrap_or(sign)));
+            properties.insert("currency".to_owned(), Value::String(stated.unwrap_or(sign)));
             found.has_changed = true;
         }
     }
@@ -244,13 +248,13 @@ impl PriceReader {
     /// unreadable.
     fn refusal(&self, event: &Event, found: &PriceFindings) -> Option<Outcome> {
         let is_order = self.usage == PriceUse::Orders && is_order(event);
-        if let Some(said) = found.unreadable_currency.as_ref().filter(|_| is_order) {
-            let reason = OutcomeReason::detailed("unreadable_currency", quoted(said));
+        if let Some(stated) = found.unreadable_currency.as_ref().filter(|_| is_order) {
+            let reason = OutcomeReason::detailed("unreadable_currency", quoted(stated));
             return Some(Outcome::Dead(reason));
         }
         let unreadable = found.unreadable_amount.as_ref();
-        let said = unreadable.filter(|_| is_order && !found.has_worth)?;
-        Some(Outcome::Dead(OutcomeReason::detailed("unreadable_amount", said.as_str())))
+        let stated = unreadable.filter(|_| is_order && !found.has_worth)?;
+        Some(Outcome::Dead(OutcomeReason::detailed("unreadable_amount", stated.as_str())))
     }
 
     fn store(&self) -> Option<&str> {

@@ -27,7 +27,7 @@ pub const REASONS: &[(&str, &str)] = &[
     ("consent_denied", "The visitor refused one of the destination's `consent` categories."),
     (
         "consent_unknown",
-        "The visitor's consent choice is unknown and `unknown_consent` does not allow the event.",
+        "The visitor's consent choice is unknown, and the event is not allowed: see `unknown_consent`.",
     ),
     (
         "contact_exists",
@@ -61,6 +61,11 @@ pub const REASONS: &[(&str, &str)] = &[
     ("in_the_future", "The event's time is further in the future than the vendor accepts."),
     ("invalid_api_key", "The vendor does not know the API key; events wait: correct `api_key`."),
     ("invalid_event", "The vendor found the event invalid; the detail quotes its reply."),
+    ("invalid_field", "The vendor found a field of the event invalid; the detail names it."),
+    (
+        "invalid_id_length",
+        "An id is shorter or longer than the vendor accepts; the detail names it.",
+    ),
     (
         "invalid_list",
         "The sync's `list` is not a number, as the ids of Meta's lists are: correct it.",
@@ -85,6 +90,7 @@ pub const REASONS: &[(&str, &str)] = &[
     ("missing_app_data", "An app's event lacks the data of the app that the vendor requires."),
     ("missing_currency", "An amount has no currency: set `currency`."),
     ("missing_event_source_url", "A page's event lacks the page's URL."),
+    ("missing_field", "The event lacks a field that the vendor requires; the detail names it."),
     (
         "missing_group",
         "The group has neither a `groupId` nor the trait that `group_value_trait` names.",
@@ -93,6 +99,7 @@ pub const REASONS: &[(&str, &str)] = &[
     ("missing_ids", "The alias lacks one of its two ids."),
     ("missing_items", "The event needs products and has none."),
     ("missing_name", "The event has no name."),
+    ("missing_search_term", "A search has no term: send `query`."),
     ("missing_transaction_id", "An order has no id."),
     ("missing_user_agent", "A page's event lacks the browser's user agent."),
     ("missing_value", "An order has no amount."),
@@ -110,7 +117,11 @@ pub const REASONS: &[(&str, &str)] = &[
     ("no_lead", "No lead was found to merge into the user."),
     ("no_list", "The sync names no list, and the vendor's API cannot create one: set `list`."),
     ("no_lists", "The vendor has no lists."),
-    ("no_outcome", "The vendor's reply did not mention the event; it is retried."),
+    (
+        "no_outcome",
+        "The vendor's reply did not mention the event; it is retried until `max_age`, and parked after \
+         `retry.tries_before_parking` tries.",
+    ),
     ("not_selected", "The destination's `events`, `types` or `where` does not select the event."),
     ("nothing_to_say", "The event has no data that the vendor would store."),
     (
@@ -126,7 +137,7 @@ pub const REASONS: &[(&str, &str)] = &[
         "passed_on",
         "The vendor gets the event as a forwarded beacon, or the event is a beacon for another vendor.",
     ),
-    ("poison", "The process died repeatedly while it worked on this event or member."),
+    ("poison", "The process died repeatedly while it worked on this event or member: report it."),
     ("rate_limited", "The vendor limits the rate of calls; the event is retried."),
     (
         "redirected",

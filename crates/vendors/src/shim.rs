@@ -68,16 +68,16 @@ mod tests {
     proptest! {
         #[test]
         fn to_canonical_never_panics_on_any_message(
-            said in test_support::any_object(KEYS, any::<i64>().prop_map(Value::from)),
+            arguments in test_support::any_object(KEYS, any::<i64>().prop_map(Value::from)),
             kind in prop::sample::select(vec!["track", "page", "identify", "group", "alias", "x"]),
             event in prop::sample::select(vec!["purchase", "Purchase", "ViewContent", "revenue_amount", "a"]),
         ) {
             for vendor in VENDORS {
-                let Some(retell) = vendor.shim.and_then(|shim| shim.to_canonical) else { continue };
-                let Value::Object(mut message) = said.clone() else { unreachable!() };
+                let Some(convert) = vendor.shim.and_then(|shim| shim.to_canonical) else { continue };
+                let Value::Object(mut message) = arguments.clone() else { unreachable!() };
                 message.insert("type".to_owned(), kind.into());
                 message.insert("event".to_owned(), event.into());
-                retell(&mut message);
+                convert(&mut message);
                 prop_assert_eq!(message.get("type"), Some(&kind.into()));
             }
         }

@@ -20,7 +20,10 @@ const MAX_COLUMNS: usize = 118;
 /// One setting of the file.
 struct SettingRow<'t> {
     name: &'t str,
-    value: &'t str,
+    /// The value; that of several lines in one.
+    value: String,
+    /// True for a value of several lines.
+    is_open: bool,
     /// False for a setting that the default file only mentions.
     has_default: bool,
     meaning: String,
@@ -29,22 +32,33 @@ struct SettingRow<'t> {
     lines: Vec<&'t str>,
 }
 
+/// One form of a rule, `{ .. }`, and its meaning.
+struct RuleForm<'t> {
+    form: String,
+    meaning: String,
+    lines: Vec<&'t str>,
+}
+
 /// One part of the file.
 enum FilePart<'t> {
     Setting(SettingRow<'t>),
     /// The header of a table, without the mark of a comment.
     Header(&'t str, &'t str),
+    /// The header of a vendor's settings: its name, and the description.
+    Vendor(&'t str, &'t str, &'t str),
+    Rule(RuleForm<'t>),
     /// A comment.
     Prose(&'t str, &'t str),
-    /// A line that separates parts of the file, or an empty one, or one that continues a value.
+    /// A line that separates parts of the file, or an empty one.
     Other(&'t str),
 }
 
 /// Returns the parts of `name = value # meaning`, if the line has this form.
 fn setting(line: &str) -> Option<(&str, &str, &str)> {
     let (name, rest) = line.split_once(" = ")?;
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '"' | '-');
-    if name.is_empty() || !name.chars().all(is_name) {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let is_quoted = name.len() > 2 && name.starts_with('"') && name.ends_with('"');
+    if name.is_empty() || !(is_quoted || name.chars().all(is_name)) {
         return None;
     }
     // The first mark of a comment that is not within a string.
@@ -60,41 +74,65 @@ fn setting(line: &str) -> Option<(&str, &str, &str)> {
     Some((name, value.trim(), meaning.trim_start_matches('#').trim()))
 }
 
+/// Returns the end of the value that begins the text: its closing bracket, or the end of the text for a value without
+/// brackets. `None` if a bracket is still open.
+fn end_of_value(text: &str) -> Option<usize> {
+    let (mut depth, mut is_text) = (0_usize, false);
+    for (at, c) in text.char_indices() {
+        is_text ^= c == '"';
+        match c {
+            '[' | '{' if !is_text => depth += 1,
+            ']' | '}' if !is_text => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return Some(at + c.len_utf8());
+                }
+            }
+            _ => {}
+        }
+    }
+    (depth == 0).then_some(text.len())
+}
+
+/// Returns true if the line is the header of a table. Prose may begin with a table's name as well.
+fn is_header(content: &str) -> bool {
+    let header = content.split(" #").next().unwrap_or_default();
+    content.starts_with('[') && header.trim_end().ends_with(']')
+}
+
 /// Reads the parts of the file.
 fn parts(text: &str) -> Vec<FilePart<'_>> {
     let mut parts = Vec::new();
     let mut table = described_settings("", None);
     for line in text.lines() {
-        let comment = line.trim_start().strip_prefix('#').map(str::trim);
-        let indent = line.len() - line.trim_start().len();
-        if let (Some(more), Some(FilePart::Setting(row))) = (comment, parts.last_mut())
-            && indent >= MEANING_COLUMN
-        {
-            row.meaning.push(' ');
-            row.meaning.push_str(more);
-            row.lines.push(line);
+        if parts.last_mut().is_some_and(|last| continues(last, line)) {
             continue;
         }
+        let comment = line.trim_start().strip_prefix('#').map(str::trim);
         let content = comment.unwrap_or(line);
-        if content.starts_with('[') && content.contains(']') {
+        if is_header(content) {
             let (header, _) = content.split_once('#').unwrap_or((content, ""));
             table = described_settings(header.trim().trim_matches(['[', ']']), None);
             parts.push(FilePart::Header(content, line));
-        } else if let Some(vendor) = vendor_header(content) {
+        } else if let Some((vendor, about)) = vendor_header(content) {
             table = described_settings("sites.destinations.settings", Some(vendor));
-            parts.push(FilePart::Prose(content, line));
+            parts.push(FilePart::Vendor(vendor, about, line));
         } else if let Some((name, value, meaning)) = setting(content) {
             let described = table.iter().find(|it| it.name == name).copied();
-            let (has_default, meaning) = (comment.is_none(), meaning.to_owned());
-            let lines = vec![line];
             parts.push(FilePart::Setting(SettingRow {
                 name,
-                value,
-                has_default,
-                meaning,
+                is_open: end_of_value(value).is_none(),
+                value: value.to_owned(),
+                has_default: comment.is_none(),
+                meaning: meaning.to_owned(),
                 described,
-                lines,
+                lines: vec![line],
             }));
+        } else if let Some(form) = comment.filter(|prose| prose.starts_with("{ ")) {
+            let mut rule =
+                RuleForm { form: String::new(), meaning: String::new(), lines: Vec::new() };
+            rule.add(form, line);
+            parts.push(FilePart::Rule(rule));
         } else if let Some(prose) = comment.filter(|prose| !prose.starts_with("---")) {
             parts.push(FilePart::Prose(prose, line));
         } else {
@@ -104,9 +142,52 @@ fn parts(text: &str) -> Vec<FilePart<'_>> {
     parts
 }
 
-/// Returns the vendor's name in the header of its settings: `vendor = "ga4": Google Analytics 4`.
-fn vendor_header(content: &str) -> Option<&str> {
-    content.strip_prefix("vendor = \"")?.split_once("\":").map(|(name, _)| name)
+/// Adds the line to the part before it, if it continues that part's value or meaning.
+fn continues<'t>(last: &mut FilePart<'t>, line: &'t str) -> bool {
+    let Some(comment) = line.trim_start().strip_prefix('#') else { return false };
+    let indent = line.len() - line.trim_start().len();
+    let inner_indent = comment.len() - comment.trim_start().len();
+    match last {
+        FilePart::Setting(row) if end_of_value(&row.value).is_none() => {
+            row.value.push(' ');
+            row.value.push_str(comment.trim());
+            row.lines.push(line);
+        }
+        FilePart::Setting(row) if indent >= MEANING_COLUMN => {
+            row.meaning.push(' ');
+            row.meaning.push_str(comment.trim());
+            row.lines.push(line);
+        }
+        FilePart::Rule(rule)
+            if end_of_value(&rule.form).is_none() || inner_indent >= MEANING_COLUMN =>
+        {
+            rule.add(comment.trim(), line);
+        }
+        _ => return false,
+    }
+    true
+}
+
+impl<'t> RuleForm<'t> {
+    /// Adds a line: to the form until that ends, then to the meaning.
+    fn add(&mut self, text: &str, line: &'t str) {
+        self.lines.push(line);
+        let is_open = self.form.is_empty() || end_of_value(&self.form).is_none();
+        let part = if is_open { &mut self.form } else { &mut self.meaning };
+        if !part.is_empty() {
+            part.push(' ');
+        }
+        part.push_str(text);
+        if let Some(end) = end_of_value(&self.form).filter(|_| is_open) {
+            let meaning = self.form.split_off(end);
+            meaning.trim().clone_into(&mut self.meaning);
+        }
+    }
+}
+
+/// Returns name and description in the header of a vendor's settings: `vendor = "ga4": Google Analytics 4`.
+fn vendor_header(content: &str) -> Option<(&str, &str)> {
+    content.strip_prefix("vendor = \"")?.split_once("\":")
 }
 
 /// Returns the default file with each setting as it is described.
@@ -115,27 +196,30 @@ pub(super) fn file() -> String {
     for part in parts(EMBEDDED_SETTINGS) {
         match part {
             FilePart::Setting(row) => write_setting(&mut out, &row),
-            FilePart::Header(_, line) | FilePart::Prose(_, line) | FilePart::Other(line) => {
-                out.push_str(line);
-                out.push('\n');
-            }
+            FilePart::Rule(rule) => write_lines(&mut out, &rule.lines),
+            FilePart::Header(_, line)
+            | FilePart::Vendor(_, _, line)
+            | FilePart::Prose(_, line)
+            | FilePart::Other(line) => write_lines(&mut out, &[line]),
         }
     }
     out
 }
 
+fn write_lines(out: &mut String, lines: &[&str]) {
+    for line in lines {
+        out.push_str(line);
+        out.push('\n');
+    }
+}
+
 fn write_setting(out: &mut String, row: &SettingRow<'_>) {
-    // A value of several lines, and a setting within prose, are kept as they are.
-    let is_open = row.value.ends_with(['[', '{']);
-    // So is the one site of the file, whose values are no defaults.
+    // A value of several lines, and a setting within prose, are kept as they are; so is the one site of the file, whose values are no defaults.
     let is_own = |it: &Setting| row.has_default && it.default.is_none();
-    let described = row.described.filter(|it| !is_open && !is_own(it));
+    let described = row.described.filter(|it| !row.is_open && !is_own(it));
     let value = described.and_then(Setting::toml_value);
     let (Some(described), Some(value)) = (described, value) else {
-        for line in &row.lines {
-            out.push_str(line);
-            out.push('\n');
-        }
+        write_lines(out, &row.lines);
         return;
     };
     let mark = if row.has_default { "" } else { "# " };
@@ -161,6 +245,8 @@ fn write_setting(out: &mut String, row: &SettingRow<'_>) {
 struct SettingsPage<'t> {
     text: String,
     prose: Vec<&'t str>,
+    /// The forms of rules, as items of a list.
+    rules: Vec<RuleForm<'t>>,
     rows: Vec<SettingRow<'t>>,
 }
 
@@ -176,8 +262,17 @@ pub(super) fn page() -> String {
     for part in parts(EMBEDDED_SETTINGS) {
         match part {
             FilePart::Header(header, _) => page.start_table(header),
+            FilePart::Vendor(name, about, _) => {
+                page.end_block();
+                let _infallible = write!(page.text, "\n### `{name}`\n");
+                page.prose.push(about.trim());
+            }
+            FilePart::Rule(rule) => {
+                page.end_prose();
+                page.rules.push(rule);
+            }
             FilePart::Prose(prose, _) => {
-                if !page.rows.is_empty() {
+                if !page.rows.is_empty() || !page.rules.is_empty() {
                     page.end_block();
                 }
                 page.prose.push(prose);
@@ -209,9 +304,10 @@ impl SettingsPage<'_> {
         }
     }
 
-    /// Ends a paragraph, or a table.
+    /// Ends a paragraph, a list or a table.
     fn end_block(&mut self) {
         self.end_prose();
+        self.end_list();
         if self.rows.is_empty() {
             return;
         }
@@ -222,6 +318,8 @@ impl SettingsPage<'_> {
                     true => format!("`{}`", row.value),
                     false => format!("none; e.g. `{}`", row.value),
                 };
+            let doc = row.described.map(|it| it.doc).unwrap_or_default();
+            let meaning = if row.meaning.is_empty() { doc } else { &row.meaning };
             let values = row.described.map(values).unwrap_or_default();
             let _infallible = writeln!(
                 self.text,
@@ -229,15 +327,25 @@ impl SettingsPage<'_> {
                 row.name,
                 escaped(&values),
                 escaped(&value),
-                escaped(&row.meaning)
+                escaped(meaning)
             );
         }
     }
 
+    fn end_list(&mut self) {
+        if !self.rules.is_empty() {
+            self.text.push('\n');
+        }
+        for RuleForm { form, meaning, .. } in self.rules.drain(..) {
+            let _infallible = writeln!(self.text, "- `{form}`: {}", escaped(&meaning));
+        }
+    }
+
+    /// Writes the prose so far; an empty comment separates paragraphs.
     fn end_prose(&mut self) {
-        let prose = std::mem::take(&mut self.prose).join(" ");
-        if !prose.trim().is_empty() {
-            let _infallible = write!(self.text, "\n{}\n", escaped(prose.trim()));
+        let lines = std::mem::take(&mut self.prose);
+        for paragraph in lines.split(|line| line.is_empty()).filter(|lines| !lines.is_empty()) {
+            let _infallible = write!(self.text, "\n{}\n", escaped(paragraph.join(" ").trim()));
         }
     }
 }
@@ -260,10 +368,10 @@ fn values(setting: &Setting) -> String {
         SettingKind::Texts => "texts".to_owned(),
         SettingKind::Secrets => "secret texts".to_owned(),
         SettingKind::TextTable | SettingKind::HeaderTable => "table of texts".to_owned(),
-        SettingKind::Tree => "see below".to_owned(),
-        SettingKind::Table(_) | SettingKind::TableBy(..) | SettingKind::NamedTables(_) => {
-            "table".to_owned()
-        }
+        SettingKind::Tree
+        | SettingKind::Table(_)
+        | SettingKind::TableBy(..)
+        | SettingKind::NamedTables(_) => "table".to_owned(),
         SettingKind::Tables(_) => "list of tables".to_owned(),
     }
 }
@@ -289,6 +397,53 @@ mod tests {
                 assert!(page.contains(&format!(" | `{}` |", escaped(value))), "{value}");
             }
         }
+    }
+
+    /// Tables whose rows the file writes for its one site or as free names: nothing describes them.
+    const UNDESCRIBED: &[&str] = &["[[sites]]", "[[sites.destinations]]", "pin]"];
+
+    #[test]
+    fn each_row_of_the_page_is_described_and_has_a_meaning() {
+        let mut header = "";
+        for part in parts(EMBEDDED_SETTINGS) {
+            match part {
+                FilePart::Header(content, _) => header = content,
+                FilePart::Setting(row) => {
+                    let is_exempt = UNDESCRIBED.iter().any(|it| header.contains(it));
+                    assert!(row.described.is_some() || is_exempt, "{header} {}", row.name);
+                    let doc = row.described.map(|it| it.doc).unwrap_or_default();
+                    let has_meaning = !row.meaning.is_empty() || !doc.is_empty();
+                    assert!(has_meaning || is_exempt, "{header} {}", row.name);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn headings_of_the_page_are_names() {
+        let page = page();
+        for heading in page.lines().filter(|line| line.starts_with('#')) {
+            let name = heading.trim_start_matches('#').trim();
+            assert!(!name.contains(' '), "{heading}");
+        }
+        let mut vendors = 0;
+        each_described_table(&mut |path, _| {
+            if let Some((_, vendor)) = path.split_once(".settings of ") {
+                assert!(page.contains(&format!("\n### `{vendor}`\n")), "{vendor}");
+                vendors += 1;
+            }
+        });
+        assert!(vendors > 9, "only {vendors} vendors");
+    }
+
+    #[test]
+    fn value_of_several_lines_is_one_row_and_forms_of_rules_are_a_list() {
+        let page = page();
+        let rule = "`{ all = [ { event = \"Product Added\", count = \">= 1\", within = \"7d\" },";
+        assert!(page.contains(&format!("| `where` | table | none; e.g. {rule}")));
+        assert!(page.contains("\n- `{ identity = \"email\" }`: has such an id: user, email,"));
+        assert!(!page.contains("| `last` |"));
     }
 
     #[test]

@@ -88,15 +88,16 @@ where
             (rejection.verdict(), AcceptOutcome::default(), Some(rejection))
         }
     };
-    let said = mount.beacon.answer(&outside.inbound(&text, outside.small_beacon_limits()), verdict);
+    let reply =
+        mount.beacon.answer(&outside.inbound(&text, outside.small_beacon_limits()), verdict);
     // A page could only retry, or show the error to no one; a program shows it to its operator.
     if let Some(rejection) = rejection.take_if(|_| {
         let is_lost = matches!(verdict, BeaconOutcome::Ignored | BeaconOutcome::TooLarge);
-        is_lost && said.status.is_success() && !head::is_of_page(&arrived.head.headers)
+        is_lost && reply.status.is_success() && !head::is_of_page(&arrived.head.headers)
     }) {
         return rejection.into_response();
     }
-    let mut response = answer::vendors(said, taken);
+    let mut response = answer::vendors(reply, taken);
     let is_refusal = response.status().is_client_error() || response.status().is_server_error();
     if let Some(rejection) = rejection.filter(|_| is_refusal) {
         rejection.announce(response.headers_mut());

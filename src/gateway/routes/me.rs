@@ -83,8 +83,8 @@ mod tests {
     use tagway_vendors::test_support;
 
     /// Returns a test gateway whose pages may read their visitor's plan and orders.
-    async fn open_house() -> (TestGateway, Arc<ProfileService>, tempfile::TempDir) {
-        let mut house = start_gateway().await;
+    async fn start_with_profiles() -> (TestGateway, Arc<ProfileService>, tempfile::TempDir) {
+        let mut gateway = start_gateway().await;
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new());
         let schemas = [profile::MIGRATIONS];
@@ -95,11 +95,11 @@ mod tests {
         let store = Arc::new(SqliteProfileStore::new(Arc::new(store), limits_of));
         let runtime = tokio::runtime::Handle::current();
         let profiles = Arc::new(ProfileService::new(store, &settings, metrics.clone(), runtime));
-        house.gateway = house.gateway.with_profiles(profiles.clone());
+        gateway.gateway = gateway.gateway.with_profiles(profiles.clone());
         let text = "activity = true\nanonymous_retain = \"1d\"\n\
             public = [\"traits.plan\", 'activity[\"Order\"].count']";
         let setup = GatewaySiteSetup {
-            id: house.site,
+            id: gateway.site,
             name: "shop".into(),
             settings: GatewaySiteSettings {
                 privacy: Arc::default(),
@@ -121,19 +121,19 @@ mod tests {
             public: test_support::settings(text, profile::SiteProfileSettings::read).public,
         };
         let geo = tagway_core::geo::test_support::zurich();
-        house.gateway.reload(GatewaySnapshot::new(limits(), 0.0, geo, vec![setup], &metrics));
-        (house, profiles, folder)
+        gateway.gateway.reload(GatewaySnapshot::new(limits(), 0.0, geo, vec![setup], &metrics));
+        (gateway, profiles, folder)
     }
 
     #[tokio::test]
     async fn page_reads_the_public_profile_of_its_own_visitor() {
-        let (house, profiles, _folder) = open_house().await;
-        let answer = house.ask(page("/e"), r#"{"type":"track","event":"Order"}"#).await;
+        let (gateway, profiles, _folder) = start_with_profiles().await;
+        let answer = gateway.request(page("/e"), r#"{"type":"track","event":"Order"}"#).await;
         let cookies = answer.fields.get_all("set-cookie").iter();
         let cookies: Vec<_> =
             cookies.filter_map(|it| it.to_str().unwrap().split(';').next()).collect();
         let cookies = cookies.join("; ");
-        let event = house.events().await.remove(0);
+        let event = gateway.events().await.remove(0);
         let traits = json!({ "plan": "pro", "email": "jo@x.example" });
         let activity = profile::Activity::of(
             &event,
@@ -142,9 +142,9 @@ mod tests {
         );
         let traits = traits.as_object().unwrap().clone();
         let update = ProfileUpdate { traits, activity, ..update_of(&event) };
-        profiles.apply(house.site, 1, vec![update]).await.unwrap();
+        profiles.apply(gateway.site, 1, vec![update]).await.unwrap();
         let asked = to("GET", "/me").header("origin", "https://shop.example");
-        let answer = house.ask(asked.header("cookie", &cookies), "").await;
+        let answer = gateway.request(asked.header("cookie", &cookies), "").await;
         assert_eq!(answer.status, 200);
         let expected =
             json!({ "traits": { "plan": "pro" }, "activity": { "Order": { "count": 1 } } });
@@ -153,20 +153,20 @@ mod tests {
         assert_eq!(answer.fields["access-control-allow-origin"], "https://shop.example");
         assert_eq!(answer.fields["access-control-allow-credentials"], "true");
         let asked = to("GET", "/me").header("sec-fetch-site", "cross-site");
-        assert_eq!(house.ask(asked.header("cookie", &cookies), "").await.json(), json!({}));
-        let nobody = house.ask(to("GET", "/me"), "").await;
+        assert_eq!(gateway.request(asked.header("cookie", &cookies), "").await.json(), json!({}));
+        let nobody = gateway.request(to("GET", "/me"), "").await;
         assert_eq!((nobody.status.as_u16(), nobody.json()), (200, json!({})));
-        let forged = house.ask(to("GET", "/me").header("cookie", "_tw=AAAA"), "").await;
+        let forged = gateway.request(to("GET", "/me").header("cookie", "_tw=AAAA"), "").await;
         assert_eq!(forged.json(), json!({}));
         let foreign = to("GET", "/me").header("origin", "https://evil.example");
-        assert_eq!(house.ask(foreign.header("cookie", &cookies), "").await.status, 403);
-        assert_eq!(house.ask(page("/me"), "").await.status, 405);
+        assert_eq!(gateway.request(foreign.header("cookie", &cookies), "").await.status, 403);
+        assert_eq!(gateway.request(page("/me"), "").await.status, 405);
     }
 
     #[tokio::test]
     async fn page_that_sends_a_user_id_reads_nothing_of_the_user() {
-        let (house, profiles, _folder) = open_house().await;
-        let answer = house.ask(page("/e"), r#"{"type":"track","event":"Order"}"#).await;
+        let (gateway, profiles, _folder) = start_with_profiles().await;
+        let answer = gateway.request(page("/e"), r#"{"type":"track","event":"Order"}"#).await;
         let cookies = answer.fields.get_all("set-cookie").iter();
         let cookies: Vec<_> =
             cookies.filter_map(|it| it.to_str().unwrap().split(';').next()).collect();
@@ -177,22 +177,23 @@ mod tests {
             traits: traits.as_object().unwrap().clone(),
             ..ProfileUpdate::default()
         };
-        profiles.apply(house.site, 1, vec![victim(json!({ "plan": "pro" }))]).await.unwrap();
+        profiles.apply(gateway.site, 1, vec![victim(json!({ "plan": "pro" }))]).await.unwrap();
         let claim = r#"{"type":"identify","userId":"victim"}"#;
-        house.ask(page("/e").header("cookie", &cookies), claim).await;
-        let claimed = house.events().await.pop().unwrap();
+        gateway.request(page("/e").header("cookie", &cookies), claim).await;
+        let claimed = gateway.events().await.pop().unwrap();
         assert_eq!(claimed.user_id.as_deref(), Some("victim"));
-        let me = async || house.ask(to("GET", "/me").header("cookie", &cookies), "").await.json();
+        let me =
+            async || gateway.request(to("GET", "/me").header("cookie", &cookies), "").await.json();
         let mut update = update_of(&claimed);
-        profiles.apply(house.site, 2, vec![update.clone()]).await.unwrap();
+        profiles.apply(gateway.site, 2, vec![update.clone()]).await.unwrap();
         assert_eq!(me().await, json!({}));
         update.rank = SenderRank::Proven;
-        profiles.apply(house.site, 3, vec![update]).await.unwrap();
+        profiles.apply(gateway.site, 3, vec![update]).await.unwrap();
         assert_eq!(me().await, json!({ "traits": { "plan": "pro" } }), "once it is proven");
     }
 
     #[tokio::test]
     async fn site_without_public_paths_has_no_route() {
-        assert_eq!(start_gateway().await.ask(to("GET", "/me"), "").await.status, 404);
+        assert_eq!(start_gateway().await.request(to("GET", "/me"), "").await.status, 404);
     }
 }

@@ -20,7 +20,7 @@ pub(in crate::gateway) fn answer(
     }
     let referer = head::referer(&arrived.head.headers);
     let cookies = head::cookies(&arrived.head.headers);
-    let seen = VisitorRequest {
+    let visitor_request = VisitorRequest {
         cookies: &cookies,
         host: arrived.host,
         secure: arrived.client.secure,
@@ -30,13 +30,15 @@ pub(in crate::gateway) fn answer(
         random: Uuid::new_v4().into_bytes(),
     };
     let names = &arrived.snapshot.vendor_cookies;
-    let mut set_cookies = visitor::renew(&arrived.site.visitor, names, &seen);
+    let mut set_cookies = visitor::renew(&arrived.site.visitor, names, &visitor_request);
     if !set_cookies.is_empty() {
         // These cookies would let a vendor recognise the last visitor.
-        let kept = arrived.site.cookie_issuers.iter().flat_map(|minting| minting.cookies);
-        let kept = kept.filter(|name| cookies.contains(&format!("{name}=")));
-        set_cookies
-            .extend(kept.filter_map(|name| visitor::expire(&arrived.site.visitor, &seen, name)));
+        let cookie_names = arrived.site.cookie_issuers.iter().flat_map(|minting| minting.cookies);
+        let cookie_names = cookie_names.filter(|name| cookies.contains(&format!("{name}=")));
+        set_cookies.extend(
+            cookie_names
+                .filter_map(|name| visitor::expire(&arrived.site.visitor, &visitor_request, name)),
+        );
     }
     Ok(answer::quiet(AcceptOutcome { set_cookies, ..AcceptOutcome::default() }))
 }

@@ -143,9 +143,9 @@ fn agent(fields: &HeaderMap) -> Cow<'_, str> {
 }
 
 /// Scores the signs of a bot; `None` if there are none.
-pub fn score_signals(clues: &BotSignals<'_>) -> Option<BotSuspicion> {
-    let text = |name: HeaderName| clues.fields.get(name).and_then(|value| value.to_str().ok());
-    let agent = agent(clues.fields);
+pub fn score_signals(signals: &BotSignals<'_>) -> Option<BotSuspicion> {
+    let text = |name: HeaderName| signals.fields.get(name).and_then(|value| value.to_str().ok());
+    let agent = agent(signals.fields);
     let agent = agent.trim();
     let mut found = BotSuspicion { score: 0, reasons: Vec::new() };
     let mut note = |score: u8, reason: &str| {
@@ -163,13 +163,14 @@ pub fn score_signals(clues: &BotSignals<'_>) -> Option<BotSuspicion> {
     if text(SEC_CH_UA).is_some_and(|brands| brands.contains("Headless")) {
         note(MAX_SCORE, "headless");
     }
-    if clues.secure && sends_fetch_metadata(agent) && !clues.fields.contains_key(SEC_FETCH_SITE) {
+    if signals.secure && sends_fetch_metadata(agent) && !signals.fields.contains_key(SEC_FETCH_SITE)
+    {
         note(40, "no_sec_fetch");
     }
-    if agent.starts_with("Mozilla/") && !clues.fields.contains_key(ACCEPT_LANGUAGE) {
+    if agent.starts_with("Mozilla/") && !signals.fields.contains_key(ACCEPT_LANGUAGE) {
         note(20, "no_language");
     }
-    if clues.is_burst {
+    if signals.is_burst {
         note(30, "burst");
     }
     (found.score > 0).then_some(found)
@@ -199,8 +200,8 @@ mod tests {
     }
 
     fn reasons(pairs: &[(&str, &str)]) -> (u8, Vec<String>) {
-        let clues = BotSignals { fields: &fields(pairs), secure: true, is_burst: false };
-        score_signals(&clues).map_or((0, Vec::new()), |found| (found.score, found.reasons))
+        let signals = BotSignals { fields: &fields(pairs), secure: true, is_burst: false };
+        score_signals(&signals).map_or((0, Vec::new()), |found| (found.score, found.reasons))
     }
 
     fn of_agent(agent: &str) -> String {
@@ -272,8 +273,8 @@ mod tests {
         ];
         assert_eq!(reasons(&headless), (100, vec!["headless".to_owned()]));
         let agent = fields(&[("user-agent", CHROME), ("accept-language", "en")]);
-        let clues = BotSignals { fields: &agent, secure: false, is_burst: true };
-        assert_eq!(score_signals(&clues).unwrap().reasons, ["burst"], "no metadata without TLS");
+        let signals = BotSignals { fields: &agent, secure: false, is_burst: true };
+        assert_eq!(score_signals(&signals).unwrap().reasons, ["burst"], "no metadata without TLS");
     }
 
     #[test]

@@ -169,7 +169,7 @@ pub struct VisitorIdentity {
     pub since: Timestamp,
 }
 
-/// A visit: events of one visitor less than the site's idle time apart.
+/// A session: events of one visitor less than the site's idle time apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VisitorSession {
     /// The time when the session began, in seconds since 1970: also its id, as in GA4.

@@ -237,21 +237,21 @@ pub fn devices(event: &Event) -> Vec<DeviceIdentity> {
     let visitor = facts.visitor.as_ref().map(|visitor| visitor.id.as_str());
     add(Identity::of(IdentityKind::Visitor, visitor), None);
     let ids = context(event, &["clientIds"]);
-    let said = |name: &str| ids.and_then(|ids| ids.get(name)).and_then(client_id);
+    let stated = |name: &str| ids.and_then(|ids| ids.get(name)).and_then(client_id);
     let written = |name: &str| facts.cookies.get(name).map(String::as_str);
-    for google in [written("_ga"), said("ga4"), said("ga")].into_iter().flatten() {
+    for google in [written("_ga"), stated("ga4"), stated("ga")].into_iter().flatten() {
         add(ga(google), None);
     }
-    for meta in [written("_fbp"), said("fbp")].into_iter().flatten() {
+    for meta in [written("_fbp"), stated("fbp")].into_iter().flatten() {
         add(fbp(meta), None);
     }
-    let said = DEVICE_ID_VENDORS.into_iter().filter_map(|vendor| Some((vendor, said(vendor)?)));
+    let stated = DEVICE_ID_VENDORS.into_iter().filter_map(|vendor| Some((vendor, stated(vendor)?)));
     let written = DEVICE_COOKIES.into_iter().filter_map(|(name, of)| Some((of, written(name)?)));
     let app = [(APP, "id"), (ADVERTISING, "advertisingId")];
     let app = app.into_iter().filter_map(|(vendor, key)| {
         Some((vendor, context(event, &["device", key]).and_then(Value::as_str)?))
     });
-    for (vendor, id) in written.chain(said).chain(app) {
+    for (vendor, id) in written.chain(stated).chain(app) {
         add(Identity::of_device(IdentityKind::Device(vendor), id), None);
     }
     found.sort_by_key(|device| device.identity.kind);

@@ -27,7 +27,7 @@
 //!   a bound per site and are removed first.
 //! - *Binding.* Neither GET requests nor cross-site requests change the visitor of a browser. A GET that
 //!   names a person, or a device that the browser's own cookies do not contain, is an event without the
-//!   cookie: no visitor, visit, remembered click id or vendor's cookie goes with it, and none is set. The
+//!   cookie: no visitor, session, remembered click id or vendor's cookie goes with it, and none is set. The
 //!   same holds for every request that another site made the browser send, whatever it names, and from a
 //!   listed origin of another registrable domain as well: the cookie is `SameSite=Lax`, browsers omit it there.
 //! - *Duplicates.* A message id is unique among the events of the site's servers, among those of one

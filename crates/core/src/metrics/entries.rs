@@ -42,7 +42,7 @@ impl Metrics {
         );
         c.family(
             "rate_limited",
-            "Requests refused by a rate limit, by the exhausted quota.",
+            "Requests refused by a rate limit, by quota: `client`, `network`, `person`, `site` (requests), `*_events`, `*_bytes`, `unproven`.",
             &self.rate_limited,
         );
         c.family(
@@ -95,7 +95,7 @@ impl Metrics {
         c.add("journal_events", "Events in the journal.", self.journal_events.clone());
         c.family(
             "journal_evicted",
-            "Deliveries lost because `journal.max_bytes` evicted unsettled events, by rank: raise it.",
+            "Deliveries lost because a full journal evicted unsettled events, by rank: raise `journal.max_bytes`.",
             &self.journal_evicted,
         );
         c.family(
@@ -199,7 +199,7 @@ impl Metrics {
         );
         c.family(
             "profile_source_lookups",
-            "Lookups of people at a site's trait source, by result.",
+            "Lookups of people's traits at their source: `hit`, `miss`, `refresh` (early), `refused`, `timeout`, `error`.",
             &self.profile_source_lookups,
         );
         c.add(
@@ -238,7 +238,7 @@ impl Metrics {
         let c = &mut self.catalogue;
         c.family(
             "script_requests",
-            "Requests for browser scripts, by result.",
+            "Requests for scripts: `served`, `shim`, `unchanged`; of vendors `hit`, `stale`, `miss`, `error`, `unapproved`, `absent` (404 there).",
             &self.script_requests,
         );
         c.family(
@@ -270,7 +270,11 @@ impl Metrics {
             "Members of a segment after its last run.",
             &self.segment_members,
         );
-        c.family("segment_runs", "Segment runs, by result.", &self.segment_runs);
+        c.family(
+            "segment_runs",
+            "Segment runs: `ok`, `slow` (above `segments.evaluation_timeout`) or `failed`.",
+            &self.segment_runs,
+        );
         c.family(
             "segment_run_timestamp_seconds",
             "Start time of a segment's last run, in seconds since 1970.",
@@ -298,7 +302,7 @@ impl Metrics {
         );
         c.family(
             "segment_synced_timestamp_seconds",
-            "Start time of the segment run whose members a destination has, in seconds since 1970.",
+            "Start time of the last run that was fully synced to the destination, in seconds since 1970.",
             &self.segment_synced_timestamp_seconds,
         );
         c.family(

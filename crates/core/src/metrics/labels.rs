@@ -237,7 +237,7 @@ pub struct SyncChangeLabels {
     pub segment: SharedName,
     /// The destination's name.
     pub destination: SharedName,
-    /// `added`, `removed` or `left_out`.
+    /// `added`, `removed`, or a change that was not made: `left_out`, `not_removed`.
     pub result: &'static str,
 }
 

@@ -67,10 +67,10 @@ impl ConsentRecord {
 
     fn of(record: &Value) -> Option<Self> {
         let Some(record) = record.as_object() else { return Self::of_one_answer(record) };
-        let said = record.get("categoryPreferences");
-        let by_category = said.and_then(Value::as_object);
+        let stated = record.get("categoryPreferences");
+        let by_category = stated.and_then(Value::as_object);
         let mut answers = BTreeMap::new();
-        if let Some(Self(all)) = said.and_then(Self::of_one_answer) {
+        if let Some(Self(all)) = stated.and_then(Self::of_one_answer) {
             answers = all;
         }
         let said_all = || by_category.into_iter().flatten();
@@ -166,13 +166,13 @@ fn signalled(record: &JsonObject) -> Vec<(&'static str, bool)> {
         };
         let google =
             named.or(GoogleConsent::from_gcd(text("gcd")).or(GoogleConsent::from_gcs(text("gcs"))));
-        let said = [
+        let stated = [
             (ADVERTISING, google.ad_storage),
             (ANALYTICS, google.analytics_storage),
             (AD_USER_DATA, google.ad_user_data),
             (AD_PERSONALIZATION, google.ad_personalization),
         ];
-        answers.extend(said.into_iter().filter_map(|(name, answer)| Some((name, answer?))));
+        answers.extend(stated.into_iter().filter_map(|(name, answer)| Some((name, answer?))));
     }
     if let Some(string) = text("tcf").and_then(TcfConsentString::read) {
         answers.extend(of_tcf(&string));

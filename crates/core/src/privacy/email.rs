@@ -335,16 +335,16 @@ mod tests {
             place in 0_usize..9, times in 0_usize..4,
         ) {
             let address = format!("{name}@{host}");
-            let said = encoded(&address, times);
+            let written = encoded(&address, times);
             let nested = encoded(&format!("https://y.example/a?email={address}&b=1"), times.max(1));
             let url = match place {
-                0 => format!("https://x.example/{said}"),
-                1 => format!("https://x.example/a/{said}/b"),
-                2 => format!("https://x.example/?{said}"),
-                3 => format!("https://x.example/?a=1&e={said}&b=2"),
+                0 => format!("https://x.example/{written}"),
+                1 => format!("https://x.example/a/{written}/b"),
+                2 => format!("https://x.example/?{written}"),
+                3 => format!("https://x.example/?a=1&e={written}&b=2"),
                 4 => format!("https://x.example/?q={}", encoded(&format!("to {address} now"), times.max(1))),
-                5 => format!("https://x.example/#{said}"),
-                6 => format!("https://x.example/#/a?e={said}"),
+                5 => format!("https://x.example/#{written}"),
+                6 => format!("https://x.example/#/a?e={written}"),
                 7 => format!("/a?next={nested}"),
                 _ => format!("https://x.example/{}", encoded(&format!("mailto:{address}"), times)),
             };

@@ -76,13 +76,13 @@ fn effective(pairs: &[GoogleConsentSignal; 4], place: usize) -> Option<bool> {
     for _ in 0..MAX_STEPS {
         let pair = pairs.get(place)?;
         let parts = [pair.choices & 3, (pair.choices >> 2) & 3, (pair.choices >> 4) & 3];
-        let said = parts.into_iter().find_map(|part| match part {
+        let stated = parts.into_iter().find_map(|part| match part {
             2 => Some(false),
             3 => Some(true),
             _ => None,
         });
-        if said.is_some() {
-            return said;
+        if stated.is_some() {
+            return stated;
         }
         place = usize::from(pair.delegation.checked_sub(12)?);
     }

@@ -7,12 +7,14 @@ pub mod google;
 mod network;
 mod policy;
 mod raw;
+mod signals;
 pub mod tcf;
 pub mod us;
 
 pub use consent::{AD_PERSONALIZATION, AD_USER_DATA, ADVERTISING, ANALYTICS, ConsentRecord};
 pub use network::{anonymize, may_name_address, names_address, network_of, truncate};
 pub use policy::{PRIVACY_SETTINGS, PrivacyPolicy, add_consent};
+pub use signals::BrowserSignals;
 
 /// The handling of a visitor whose choice is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

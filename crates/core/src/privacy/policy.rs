@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use wildmatch::WildMatch;
 
 use super::consent::ConsentRecord;
-use super::{UnknownConsent, email};
+use super::{BrowserSignals, UnknownConsent, email};
 use crate::event::{Event, EventFacts, JsonObject, UtmCampaign};
 use tagway_settings::{Setting, SettingsSection};
 
@@ -126,9 +126,9 @@ impl PrivacyPolicy {
     }
 
     /// Returns the categories that the browser's own signals refuse.
-    pub fn refused_by_signals(&self, gpc: bool, dnt: bool) -> impl Iterator<Item = &str> {
-        let gpc = self.gpc.iter().filter(move |_| gpc);
-        let dnt = self.dnt.iter().filter(move |_| dnt);
+    pub fn refused_by_signals(&self, signals: BrowserSignals) -> impl Iterator<Item = &str> {
+        let gpc = self.gpc.iter().filter(move |_| signals.gpc);
+        let dnt = self.dnt.iter().filter(move |_| signals.dnt);
         gpc.chain(dnt).map(String::as_str)
     }
 
@@ -198,7 +198,8 @@ impl PrivacyPolicy {
 
     fn settle_consent(&self, event: &mut Event) {
         let record = event.context.as_ref().and_then(|context| context.get("consent"));
-        let mut refused = self.refused_by_signals(event.facts.gpc, event.facts.dnt).peekable();
+        let signals = BrowserSignals::of(&event.facts);
+        let mut refused = self.refused_by_signals(signals).peekable();
         if record.is_none() && refused.peek().is_none() {
             return;
         }
@@ -227,15 +228,15 @@ fn write(event: &mut Event, consent: &ConsentRecord, over: bool) {
         *record = json!({});
     }
     let Some(record) = record.as_object_mut() else { return };
-    let said = record.entry("categoryPreferences").or_insert_with(|| json!({}));
-    if !said.is_object() {
-        *said = json!({});
+    let preferences = record.entry("categoryPreferences").or_insert_with(|| json!({}));
+    if !preferences.is_object() {
+        *preferences = json!({});
     }
-    let Some(said) = said.as_object_mut() else { return };
+    let Some(preferences) = preferences.as_object_mut() else { return };
     for (category, answer) in consent.answers() {
         let mut is_said = false;
         // A page may write a category in several ways.
-        for (name, value) in said.iter_mut() {
+        for (name, value) in preferences.iter_mut() {
             if name.trim().to_lowercase() == category && (over || !value.is_null()) {
                 is_said = true;
                 if over {
@@ -244,7 +245,7 @@ fn write(event: &mut Event, consent: &ConsentRecord, over: bool) {
             }
         }
         if !is_said {
-            said.insert(category.to_owned(), Value::Bool(answer));
+            preferences.insert(category.to_owned(), Value::Bool(answer));
         }
     }
 }
@@ -344,8 +345,8 @@ mod tests {
 
     #[test]
     fn browser_signal_refuses_whatever_the_record_has() {
-        let said = json!({ "consent": { "categoryPreferences": { "Advertising": true } } });
-        let event = protected(json!({ "facts": { "gpc": true }, "context": said }));
+        let preferences = json!({ "consent": { "categoryPreferences": { "Advertising": true } } });
+        let event = protected(json!({ "facts": { "gpc": true }, "context": preferences }));
         let answers = &event["context"]["consent"]["categoryPreferences"];
         assert_eq!(*answers, json!({ "Advertising": false }));
         let event = protected(json!({ "facts": { "gpc": true } }));
@@ -356,15 +357,15 @@ mod tests {
 
     #[test]
     fn no_form_of_a_record_reverts_a_refusal() {
-        for said in [
+        for preferences in [
             json!(null),
             json!([true]),
             json!({ "Advertising": true, "advertising": true, "ADVERTISING": "yes" }),
         ] {
-            let context = json!({ "consent": { "categoryPreferences": said } });
+            let context = json!({ "consent": { "categoryPreferences": preferences } });
             let event = protected(json!({ "facts": { "gpc": true }, "context": context }));
             let consent = ConsentRecord::read(event["context"].as_object().unwrap()).unwrap();
-            assert_eq!(consent.answer("advertising"), Some(false), "{said}");
+            assert_eq!(consent.answer("advertising"), Some(false), "{preferences}");
         }
     }
 
@@ -438,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_a_no_in_opt_in_countries() {
+    fn missing_choice_is_a_refusal_in_opt_in_countries() {
         let at = |country: Option<&str>| {
             let place = country.map(|country| GeoLocation {
                 country: Some(country.to_owned()),

@@ -87,32 +87,33 @@ impl LandingCookie {
     pub(super) fn update(
         known: Option<Self>,
         settings: &VisitorSettings,
-        seen: &VisitorRequest<'_>,
+        request: &VisitorRequest<'_>,
     ) -> (Self, bool) {
         let was_known = known.is_some();
         let mut clicks = known.unwrap_or_default();
         let before = clicks.clone();
-        let age = |click: &AdClickId| seen.now.duration_since(click.at).unsigned_abs();
+        let age = |click: &AdClickId| request.now.duration_since(click.at).unsigned_abs();
         let may_keep = |click: &AdClickId| {
-            seen.permissions.click_ids && age(click) <= settings.click_id_max_age
+            request.permissions.click_ids && age(click) <= settings.click_id_max_age
         };
         clicks.ids.retain(|_, click| may_keep(click));
-        if let Some(query) = seen.page_url.and_then(query) {
-            clicks.add_query(query, seen);
+        if let Some(query) = request.page_url.and_then(query) {
+            clicks.add_query(query, request);
         }
         let has_changed = clicks != before || (was_known && clicks.is_old);
         (clicks, has_changed)
     }
 
-    fn add_query(&mut self, query: &str, seen: &VisitorRequest<'_>) {
+    fn add_query(&mut self, query: &str, request: &VisitorRequest<'_>) {
         let mut campaign = UtmCampaign::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()).take(MAX_PARAMETERS) {
             let known = PARAMETERS.iter().find(|known| known.eq_ignore_ascii_case(&name));
-            if let Some(name) = known.filter(|_| seen.permissions.click_ids && is_click_id(&value))
+            if let Some(name) =
+                known.filter(|_| request.permissions.click_ids && is_click_id(&value))
             {
                 let is_known = self.ids.get(*name).is_some_and(|click| click.value == value);
                 if !is_known {
-                    let click = AdClickId { value: value.into_owned(), at: seen.now };
+                    let click = AdClickId { value: value.into_owned(), at: request.now };
                     self.ids.insert((*name).to_owned(), click);
                 }
             } else if let Some(field) = campaign_field(&mut campaign, &name)

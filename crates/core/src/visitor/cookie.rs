@@ -11,23 +11,23 @@ use super::{VisitorRequest, VisitorSettings};
 /// is not valid in a header field.
 pub(super) fn set(
     settings: &VisitorSettings,
-    seen: &VisitorRequest<'_>,
+    request: &VisitorRequest<'_>,
     name: &str,
     value: String,
 ) -> Option<HeaderValue> {
     let cookie = Cookie::build((name, value)).http_only(true);
-    field(settings, seen, cookie, settings.cookie_max_age)
+    field(settings, request, cookie, settings.cookie_max_age)
 }
 
 /// Returns the field that sets a cookie which scripts in the page can read too. `None` if the cookie's text is not
 /// valid in a header field.
 pub fn set_for_scripts(
     settings: &VisitorSettings,
-    seen: &VisitorRequest<'_>,
+    request: &VisitorRequest<'_>,
     (name, value): (&str, &str),
     max_age: Duration,
 ) -> Option<HeaderValue> {
-    field(settings, seen, Cookie::build((name, value)), max_age)
+    field(settings, request, Cookie::build((name, value)), max_age)
 }
 
 /// Returns the domain of cookies set in a response from this host; the host itself if no wider domain applies.
@@ -37,17 +37,17 @@ pub fn cookie_domain<'a>(settings: &'a VisitorSettings, host: &'a str) -> &'a st
 
 fn field(
     settings: &VisitorSettings,
-    seen: &VisitorRequest<'_>,
+    request: &VisitorRequest<'_>,
     cookie: CookieBuilder<'_>,
     max_age: Duration,
 ) -> Option<HeaderValue> {
     let seconds = i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX);
     let mut cookie = cookie
         .path("/")
-        .secure(seen.secure)
+        .secure(request.secure)
         .same_site(SameSite::Lax)
         .max_age(cookie::time::Duration::seconds(seconds));
-    if let Some(domain) = domain(settings.cookie_domain.as_deref(), seen.host) {
+    if let Some(domain) = domain(settings.cookie_domain.as_deref(), request.host) {
         cookie = cookie.domain(domain.to_owned());
     }
     HeaderValue::try_from(cookie.build().to_string()).ok()

@@ -10,10 +10,10 @@ use crate::event::{VisitorIdentity, VisitorSession};
 const BYTES: usize = 16 + 4 * 4;
 
 /// The share of the idle time by which the stored time of the last request may lag: a cookie is written at most
-/// once in that time, and a visit ends at most that much too early.
+/// once in that time, and a session ends at most that much too early.
 const STALE_SHARE: u32 = 30;
 
-/// The visitor and the current visit. Times are seconds since 1970: they last until 2106.
+/// The visitor and the current session. Times are seconds since 1970: they last until 2106.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct VisitorCookie {
     id: Uuid,
@@ -59,11 +59,11 @@ impl VisitorCookie {
     pub(super) fn update(
         known: Option<Self>,
         settings: &VisitorSettings,
-        seen: &VisitorRequest<'_>,
+        request: &VisitorRequest<'_>,
     ) -> (Self, bool) {
-        let now = u32::try_from(seen.now.as_second()).unwrap_or_default();
+        let now = u32::try_from(request.now.as_second()).unwrap_or_default();
         let Some(mut identity) = known else {
-            let id = Builder::from_random_bytes(seen.random).into_uuid();
+            let id = Builder::from_random_bytes(request.random).into_uuid();
             let new = Self {
                 id,
                 since: now,
@@ -75,7 +75,7 @@ impl VisitorCookie {
             return (new, true);
         };
         let idle = u32::try_from(settings.session_idle.as_secs()).unwrap_or(u32::MAX);
-        // A clock that was set back starts no new visit.
+        // A clock that was set back starts no new session.
         let away = now.saturating_sub(identity.last_seen);
         let is_new_session = away > idle;
         if is_new_session {

@@ -1,4 +1,4 @@
-//! The first-party identity behind a beacon: the visitor, the visit, and the advertisement that led to the landing.
+//! The first-party identity behind a beacon: the visitor, the session, and the advertisement that led to the landing.
 //! Pure: the time and the randomness are passed in.
 //!
 //! One signed cookie stores the identity, a second the landing URL's click ids and campaign. A cookie without a
@@ -123,39 +123,39 @@ impl VendorCookieNames {
 pub fn renew(
     settings: &VisitorSettings,
     names: &VendorCookieNames,
-    seen: &VisitorRequest<'_>,
+    request: &VisitorRequest<'_>,
 ) -> Vec<HeaderValue> {
-    let known = recognise(settings, names, seen);
+    let known = recognise(settings, names, request);
     if !known.is_known || !known.is_remembered {
         return Vec::new();
     }
-    let blank = VisitorRequest { cookies: "", page_url: None, ..*seen };
+    let blank = VisitorRequest { cookies: "", page_url: None, ..*request };
     let mut set_cookies = recognise(settings, names, &blank).set_cookies;
-    set_cookies.extend(expire(settings, seen, &settings.clicks_name));
+    set_cookies.extend(expire(settings, request, &settings.clicks_name));
     set_cookies
 }
 
 /// Returns the field that deletes a cookie in the browser.
 pub fn expire(
     settings: &VisitorSettings,
-    seen: &VisitorRequest<'_>,
+    request: &VisitorRequest<'_>,
     name: &str,
 ) -> Option<HeaderValue> {
-    set_for_scripts(settings, seen, (name, ""), std::time::Duration::ZERO)
+    set_for_scripts(settings, request, (name, ""), std::time::Duration::ZERO)
 }
 
 /// Recognises the visitor of a request, or creates a new one.
 pub fn recognise(
     settings: &VisitorSettings,
     names: &VendorCookieNames,
-    seen: &VisitorRequest<'_>,
+    request: &VisitorRequest<'_>,
 ) -> RecognisedVisitor {
     let (mut identity, mut clicks) = (None, None);
     let mut cookies = BTreeMap::new();
-    let parsed = Cookie::split_parse(seen.cookies).take(MAX_COOKIES).filter_map(Result::ok);
+    let parsed = Cookie::split_parse(request.cookies).take(MAX_COOKIES).filter_map(Result::ok);
     for cookie in parsed {
         let (name, value) = cookie.name_value();
-        if !seen.permissions.cookies
+        if !request.permissions.cookies
             && (name == settings.cookie_name || name == settings.clicks_name)
         {
             continue;
@@ -174,18 +174,18 @@ pub fn recognise(
         }
     }
     let is_known = identity.is_some();
-    let (identity, identity_changed) = VisitorCookie::update(identity, settings, seen);
-    let (clicks, clicks_changed) = LandingCookie::update(clicks, settings, seen);
+    let (identity, identity_changed) = VisitorCookie::update(identity, settings, request);
+    let (clicks, clicks_changed) = LandingCookie::update(clicks, settings, request);
     let mut set_cookies = Vec::new();
-    let is_remembered = settings.cookies_on() && seen.permissions.cookies;
+    let is_remembered = settings.cookies_on() && request.permissions.cookies;
     if is_remembered {
         if identity_changed {
             let value = identity.write(settings);
-            set_cookies.extend(cookie::set(settings, seen, &settings.cookie_name, value));
+            set_cookies.extend(cookie::set(settings, request, &settings.cookie_name, value));
         }
         if clicks_changed {
             let value = clicks.write(settings);
-            set_cookies.extend(cookie::set(settings, seen, &settings.clicks_name, value));
+            set_cookies.extend(cookie::set(settings, request, &settings.clicks_name, value));
         }
     }
     let (click_ids, campaign) = clicks.into_facts();

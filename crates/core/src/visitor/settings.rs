@@ -26,10 +26,10 @@ pub const VISITOR_SETTINGS: &[Setting] = &[
         .doc("the cookie's name; NAME_c has click ids and the campaign"),
     Setting::positive_duration("cookie_max_age")
         .default("400d")
-        .doc("browsers keep no cookie longer; refreshed at each visit"),
+        .doc("browsers keep no cookie longer; renewed in each session"),
     Setting::positive_duration("session_idle")
         .default("30m")
-        .doc("a visit ends after this time without a request, as in GA4"),
+        .doc("a session ends after this time without a request, as in GA4"),
     Setting::duration("click_id_max_age")
         .default("90d")
         .doc("the age up to which click ids are kept; ad platforms count no older clicks"),
@@ -57,7 +57,7 @@ pub const VISITOR_SETTINGS: &[Setting] = &[
     ),
     Setting::text("cookie_domain")
         .example("shop.example")
-        .doc("by default the registrable domain of the request's host"),
+        .doc("the domain of the cookies; by default the registrable domain of the request's host"),
     Setting::secret("secret").example("${SHOP_SECRET}").doc(
         "signs cookies for this site only: a cookie of one site is not valid at another, \
              even with the same secret; by default a random secret in data_dir",

@@ -115,9 +115,9 @@ impl VisitorSigningKeys {
     }
 
     /// Returns a keyed name for a text: the same with the same key, and empty without one.
-    pub(super) fn name(&self, said: &str) -> String {
+    pub(super) fn name(&self, stated: &str) -> String {
         let Some(key) = self.all.first() else { return String::new() };
-        URL_SAFE_NO_PAD.encode(key.mac("", said))
+        URL_SAFE_NO_PAD.encode(key.mac("", stated))
     }
 
     /// Returns the payload of a value that one of the keys signed for this cookie.

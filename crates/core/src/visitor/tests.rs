@@ -67,7 +67,7 @@ fn known_visitor_keeps_the_id_and_rarely_gets_a_cookie() {
 }
 
 #[test]
-fn half_an_hour_of_quiet_ends_a_visit() {
+fn visit_ends_after_session_idle() {
     let settings = settings();
     let first = meet(&settings, &seen("", 0));
     let cookies = jar(&first);
@@ -78,7 +78,7 @@ fn half_an_hour_of_quiet_ends_a_visit() {
     assert_eq!(second.session.id, noon().as_second() + 30 * minute + 1);
     assert_eq!(second.visitor, first.visitor);
     let back = meet(&settings, &seen(&cookies, -90 * minute));
-    assert_eq!(back.session, first.session, "a clock that went back makes no new visit");
+    assert_eq!(back.session, first.session, "a clock that went back makes no new session");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tagway_settings::{Setting, SettingsSection, SettingsTable, parse_duration};
 pub const SEGMENTATION_SETTINGS: &[Setting] = &[
     Setting::positive_duration("evaluation_timeout")
         .default("2m")
-        .doc("for one query of a rule; a million profiles take about a second"),
+        .doc("the time for one query of a rule; a million profiles take about a second"),
     Setting::duration("jitter").default("5m").doc(
         "runs start up to this much later than scheduled, each segment with an offset of \
              its own, so that segments with the same schedule do not start at once",
@@ -44,20 +44,21 @@ pub const SEGMENT_SETTINGS: &[Setting] = &[
         .doc("1 to 64 characters of a-z, 0-9, \"_\" and \"-\", unique in the site"),
     Setting::text("every")
         .example("24h")
-        .doc("or \"realtime\": about two seconds after a person changed"),
+        .doc("the interval of its runs, or \"realtime\": about two seconds after a person changed"),
     Setting::duration("jitter").example("5m").doc("overrides that of [segments]"),
     Setting::word("kind", &["dynamic", "static"])
         .example("dynamic")
-        .doc("or \"static\": evaluated once for each rule, without a schedule"),
-    Setting::word("by", &["user", "group"])
-        .example("user")
-        .doc("or \"group\": all people of a group in which one person satisfies the rule"),
+        .doc("\"dynamic\": by its schedule; \"static\": evaluated once for each rule"),
+    Setting::word("by", &["user", "group"]).example("user").doc(
+        "\"user\": the people who satisfy the rule; \"group\": all people of a group in which one \
+             person does",
+    ),
     Setting::tree("where")
         .example("{ trait = \"plan\", \"=\" = \"pro\" }")
         .required()
-        .doc("the rule, see below"),
+        .doc("the rule, in the language below; required"),
     Setting::text("cron").example("0 3 * * *").doc(
-        "instead of every: minute, hour, day, month and weekday, in UTC unless a time \
+        "a schedule instead of every: minute, hour, day, month and weekday, in UTC unless a time \
              zone follows (\"0 3 * * * Europe/Zurich\")",
     ),
     Setting::tables("sync", &SettingsTable(&[SYNC_SETTINGS])),
@@ -67,8 +68,8 @@ pub const SEGMENT_SETTINGS: &[Setting] = &[
 const SYNC_SETTINGS: &[Setting] = &[
     Setting::text("destination").example("meta").doc("one of the site's destinations"),
     Setting::word("kind", &["list", "events"]).example("list").doc(
-        "or \"events\", for people who join and leave; default: \"list\" if the \
-             destination has lists",
+        "\"list\": the members are a list there; \"events\": people who join or leave are \
+             events. Default: \"list\" if the destination has lists",
     ),
     Setting::text("list")
         .example("23850000000000")
@@ -311,11 +312,11 @@ fn read_schedule(section: &mut SettingsSection<'_>, is_static: bool) -> Option<S
     if has_cron {
         let text = section.opt_string("cron")?;
         let cron = text.parse::<CronSchedule>();
-        let told = |why: &str| format!("is not a cron schedule such as \"0 3 * * *\": {why}");
+        let mistake = |why: &str| format!("is not a cron schedule such as \"0 3 * * *\": {why}");
         return match cron {
             Ok(cron) => Some(SegmentSchedule::Cron(cron)),
             Err(why) => {
-                section.error_about("cron", &text, &told(&why), None);
+                section.error_about("cron", &text, &mistake(&why), None);
                 None
             }
         };

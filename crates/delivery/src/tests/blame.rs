@@ -119,7 +119,7 @@ async fn half_failing_events_use_bounded_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn panic_in_vendor_code_costs_only_its_event() {
+async fn panic_in_vendor_code_ends_its_event_only() {
     let bench = DeliveryTestBench::new().await;
     let clumsy = WholeBatchDestination::new(|| panic!("a defect"));
     bench.run_any(&[("clumsy", clumsy.clone())]).await;

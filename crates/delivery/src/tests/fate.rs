@@ -57,7 +57,7 @@ async fn server(status: &'static str) -> (http::Uri, tokio::task::JoinHandle<()>
 }
 
 impl DeliveryTestBench {
-    async fn fate(&self, name: &str, seq: u64) -> EventAtReader {
+    async fn event_at(&self, name: &str, seq: u64) -> EventAtReader {
         let reader = self.reader(name).reader;
         let event = self.journal.event(self.site.id, seq, vec![reader]).await.unwrap();
         event.unwrap().readers.remove(0)
@@ -72,14 +72,14 @@ async fn event_lookup_returns_outcome_attempts_and_last_call() {
     bench.append([(1, "v", "x"), (2, "v", "unwanted"), (3, "v", "y")]).await;
     let ledger = bench.settled("crm").await;
     assert_eq!((ledger.skipped, ledger.dead), (1, 2));
-    let dead = bench.fate("crm", 3).await;
+    let dead = bench.event_at("crm", 3).await;
     let outcome = dead.outcome.unwrap();
     assert_eq!((outcome.outcome, &*outcome.reason), ("dead", "refused"));
     assert!(outcome.attempts >= 1);
     let letter = dead.letter.unwrap();
     let LastVendorCall { request, status, reply, .. } = letter.last_call.unwrap();
     assert_eq!((request, status, &*reply), (format!("POST {uri}\n\n[3]"), Some(400), "no: [3]"));
-    let skipped = bench.fate("crm", 2).await.outcome.unwrap();
+    let skipped = bench.event_at("crm", 2).await.outcome.unwrap();
     assert_eq!(
         (skipped.outcome, &*skipped.reason, &*skipped.detail, skipped.attempts),
         ("skipped", "not_selected", "by name", 0)
@@ -106,7 +106,7 @@ async fn failure_returns_the_last_try_of_a_waiting_event() {
     assert_eq!(failure.reason.code, "vendor_error");
     let call = failure.call.unwrap();
     assert_eq!((call.status, &*call.reply), (Some(503), "no: [1]"));
-    assert!(bench.fate("crm", 1).await.outcome.is_none());
+    assert!(bench.event_at("crm", 1).await.outcome.is_none());
     bench.end().await;
     serving.abort();
 }
@@ -119,7 +119,7 @@ async fn event_lookup_returns_the_attempts_of_a_delivered_event() {
     bench.run(&[("crm", ScriptedDestination::new(BatchScope::Site, Box::new(twice)))]).await;
     bench.append([(1, "v", "x")]).await;
     bench.settled("crm").await;
-    let fate = bench.fate("crm", 1).await;
+    let fate = bench.event_at("crm", 1).await;
     let outcome = fate.outcome.unwrap();
     assert_eq!(
         (fate.state, outcome.outcome, outcome.attempts),

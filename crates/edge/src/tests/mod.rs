@@ -72,8 +72,8 @@ impl RequestHandler for EchoHandler {
                 return Response::new(EdgeResponseBody::new(Bytes::from(vec![b'x'; 64 << 20])));
             }
             let scheme = if arrival.secure { "https" } else { "http" };
-            let said = format!("{} {scheme} {:?}", arrival.client, request.version());
-            Response::new(EdgeResponseBody::new(said.into()))
+            let seen = format!("{} {scheme} {:?}", arrival.client, request.version());
+            Response::new(EdgeResponseBody::new(seen.into()))
         })
     }
 
@@ -129,7 +129,7 @@ impl TestEdge {
         TcpStream::connect(self.http.unwrap()).await.unwrap()
     }
 
-    async fn ask(&self, request: &[u8]) -> String {
+    async fn request(&self, request: &[u8]) -> String {
         let mut stream = self.connect().await;
         stream.write_all(request).await.unwrap();
         read_answer(&mut stream).await
@@ -175,8 +175,8 @@ const SHORT: Duration = Duration::from_millis(60);
 
 #[tokio::test]
 async fn request_is_answered_and_the_connection_kept() {
-    let house = TestEdge::start(&settings()).await;
-    let mut stream = house.connect().await;
+    let edge = TestEdge::start(&settings()).await;
+    let mut stream = edge.connect().await;
     for _ in 0..3 {
         stream.write_all(GET).await.unwrap();
         let answer = read_answer(&mut stream).await;
@@ -187,9 +187,9 @@ async fn request_is_answered_and_the_connection_kept() {
 
 #[tokio::test]
 async fn slow_heads_silent_connections_and_idle_ones_are_cut() {
-    let house = TestEdge::start(&short(|limits| limits.header_time = SHORT)).await;
-    let mut silent = house.connect().await;
-    let mut trickle = house.connect().await;
+    let edge = TestEdge::start(&short(|limits| limits.header_time = SHORT)).await;
+    let mut silent = edge.connect().await;
+    let mut trickle = edge.connect().await;
     let started = Instant::now();
     for byte in GET.iter().cycle() {
         if trickle.write_all(&[*byte | 1]).await.is_err() {
@@ -199,34 +199,34 @@ async fn slow_heads_silent_connections_and_idle_ones_are_cut() {
         assert!(started.elapsed() < LONG, "the trickle was never cut");
     }
     assert!(is_closed(&mut silent).await);
-    assert!(house.refused("header_time"));
+    assert!(edge.refused("header_time"));
 
-    let house = TestEdge::start(&short(|limits| limits.idle_time = SHORT)).await;
-    let mut idle = house.connect().await;
+    let edge = TestEdge::start(&short(|limits| limits.idle_time = SHORT)).await;
+    let mut idle = edge.connect().await;
     idle.write_all(GET).await.unwrap();
     read_answer(&mut idle).await;
     assert!(is_closed(&mut idle).await);
-    assert!(house.refused("idle_time"));
+    assert!(edge.refused("idle_time"));
 }
 
 /// Opens a connection whose request waits for its response. Where heads have little time, one may come too late.
-async fn until_it_waits(house: &TestEdge) -> TcpStream {
+async fn until_it_waits(edge: &TestEdge) -> TcpStream {
     let deadline = Instant::now() + LONG;
     loop {
         assert!(Instant::now() < deadline, "no request arrives");
-        let mut stream = house.connect().await;
+        let mut stream = edge.connect().await;
         stream.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let mut byte = [0];
         tokio::select! {
-            () = house.echo.waiting.notified() => return stream,
+            () = edge.echo.waiting.notified() => return stream,
             _closed = stream.peek(&mut byte) => {}
         }
     }
 }
 
-async fn until_refused(house: &TestEdge, reason: &str) {
+async fn until_refused(edge: &TestEdge, reason: &str) {
     let deadline = Instant::now() + LONG;
-    while !house.refused(reason) {
+    while !edge.refused(reason) {
         assert!(Instant::now() < deadline, "no connection is cut for {reason}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -235,30 +235,30 @@ async fn until_refused(house: &TestEdge, reason: &str) {
 #[tokio::test]
 async fn slow_response_does_not_count_as_idle() {
     let settings = short(|limits| (limits.header_time, limits.idle_time) = (SHORT, SHORT));
-    let house = TestEdge::start(&settings).await;
-    let mut stream = until_it_waits(&house).await;
+    let edge = TestEdge::start(&settings).await;
+    let mut stream = until_it_waits(&edge).await;
     // Younger connections that are cut show that the older one's time is over as well.
-    let mut silent = house.connect().await;
+    let mut silent = edge.connect().await;
     assert!(is_closed(&mut silent).await);
-    until_refused(&house, "header_time").await;
+    until_refused(&edge, "header_time").await;
     let deadline = Instant::now() + LONG;
-    while !house.refused("idle_time") {
+    while !edge.refused("idle_time") {
         assert!(Instant::now() < deadline, "no idle connection is cut");
-        let mut idle = house.connect().await;
+        let mut idle = edge.connect().await;
         // On a busy machine the request may come too late: then another connection is tried.
         idle.write_all(GET).await.ok();
         assert!(is_closed(&mut idle).await);
     }
-    house.echo.go.notify_one();
+    edge.echo.go.notify_one();
     assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
 async fn client_that_does_not_read_its_response_is_cut() {
-    let house = TestEdge::start(&short(|limits| limits.write_time = SHORT)).await;
-    let mut stream = house.connect().await;
+    let edge = TestEdge::start(&short(|limits| limits.write_time = SHORT)).await;
+    let mut stream = edge.connect().await;
     stream.write_all(b"GET /big HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    until_refused(&house, "write_time").await;
+    until_refused(&edge, "write_time").await;
 }
 
 #[tokio::test]
@@ -267,20 +267,20 @@ async fn connections_are_counted_in_all_and_per_client() {
         ("connections", (|limits| limits.connections = 2) as fn(&mut EdgeLimits)),
         ("connections_per_client", |limits| limits.connections_per_client = 2),
     ] {
-        let house = TestEdge::start(&short(change)).await;
+        let edge = TestEdge::start(&short(change)).await;
         let mut held = Vec::new();
         for _ in 0..2 {
-            let mut stream = house.connect().await;
+            let mut stream = edge.connect().await;
             stream.write_all(GET).await.unwrap();
             read_answer(&mut stream).await;
             held.push(stream);
         }
-        let mut third = house.connect().await;
+        let mut third = edge.connect().await;
         assert!(is_closed(&mut third).await);
-        assert!(house.refused(reason));
+        assert!(edge.refused(reason));
         drop(held);
         let deadline = Instant::now() + LONG;
-        while !house.ask(GET).await.starts_with("HTTP/1.1 200") {
+        while !edge.request(GET).await.starts_with("HTTP/1.1 200") {
             assert!(Instant::now() < deadline, "the places are not given back");
         }
     }
@@ -288,55 +288,55 @@ async fn connections_are_counted_in_all_and_per_client() {
 
 #[tokio::test]
 async fn requests_beyond_the_limit_get_503() {
-    let house = TestEdge::start(&short(|limits| limits.requests_in_flight = 1)).await;
-    let mut first = house.connect().await;
+    let edge = TestEdge::start(&short(|limits| limits.requests_in_flight = 1)).await;
+    let mut first = edge.connect().await;
     first.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    house.echo.waiting.notified().await;
-    let second = house.ask(GET).await;
+    edge.echo.waiting.notified().await;
+    let second = edge.request(GET).await;
     assert!(second.starts_with("HTTP/1.1 503"), "{second}");
     assert!(second.contains("no place, 127.0.0.1"), "the handler answers: {second}");
-    house.echo.go.notify_one();
+    edge.echo.go.notify_one();
     assert!(read_answer(&mut first).await.starts_with("HTTP/1.1 200"));
-    assert!(house.ask(GET).await.starts_with("HTTP/1.1 200"));
+    assert!(edge.request(GET).await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
 async fn heads_are_bounded_in_bytes_and_fields() {
-    let house = TestEdge::start(&settings()).await;
+    let edge = TestEdge::start(&settings()).await;
     let long = format!("GET / HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "x".repeat(20_000));
-    assert!(house.ask(long.as_bytes()).await.starts_with("HTTP/1.1 431"));
+    assert!(edge.request(long.as_bytes()).await.starts_with("HTTP/1.1 431"));
     let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(30));
-    assert!(house.ask(many.as_bytes()).await.starts_with("HTTP/1.1 431"));
-    let preface = house.ask(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    assert!(edge.request(many.as_bytes()).await.starts_with("HTTP/1.1 431"));
+    let preface = edge.request(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     assert!(!preface.contains("200"), "HTTP/2 without TLS is not spoken: {preface}");
 }
 
 #[tokio::test]
 async fn drain_closes_the_listener_and_finishes_active_requests() {
-    let mut house = TestEdge::start(&settings()).await;
-    let mut idle = house.connect().await;
+    let mut edge = TestEdge::start(&settings()).await;
+    let mut idle = edge.connect().await;
     idle.write_all(GET).await.unwrap();
     read_answer(&mut idle).await;
-    let mut busy = house.connect().await;
+    let mut busy = edge.connect().await;
     busy.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    house.echo.waiting.notified().await;
-    house.drain.cancel();
+    edge.echo.waiting.notified().await;
+    edge.drain.cancel();
     assert!(is_closed(&mut idle).await);
-    assert!(TcpStream::connect(house.http.unwrap()).await.is_err());
-    assert!(house.tasks.try_join_next().is_none(), "a request is still under way");
-    house.echo.go.notify_one();
+    assert!(TcpStream::connect(edge.http.unwrap()).await.is_err());
+    assert!(edge.tasks.try_join_next().is_none(), "a request is still under way");
+    edge.echo.go.notify_one();
     assert!(read_answer(&mut busy).await.starts_with("HTTP/1.1 200"));
-    timeout(LONG, house.tasks.join_next()).await.unwrap().unwrap().unwrap();
+    timeout(LONG, edge.tasks.join_next()).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn drain_ends_when_its_time_is_over() {
-    let mut house = TestEdge::start(&short(|limits| limits.drain_time = SHORT)).await;
-    let mut busy = house.connect().await;
+    let mut edge = TestEdge::start(&short(|limits| limits.drain_time = SHORT)).await;
+    let mut busy = edge.connect().await;
     busy.write_all(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    house.echo.waiting.notified().await;
-    house.drain.cancel();
-    timeout(LONG, house.tasks.join_next()).await.unwrap().unwrap().unwrap();
+    edge.echo.waiting.notified().await;
+    edge.drain.cancel();
+    timeout(LONG, edge.tasks.join_next()).await.unwrap().unwrap().unwrap();
     assert!(is_closed(&mut busy).await);
 }
 
@@ -344,16 +344,16 @@ async fn drain_ends_when_its_time_is_over() {
 async fn plain_requests_are_redirected_to_https() {
     let mut settings = settings();
     settings.redirect_to_https = true;
-    let house = TestEdge::start(&settings).await;
-    let answer = house
-        .ask(b"POST /e?x=1 HTTP/1.1\r\nhost: t.shop.example:8080\r\ncontent-length: 0\r\n\r\n")
+    let edge = TestEdge::start(&settings).await;
+    let answer = edge
+        .request(b"POST /e?x=1 HTTP/1.1\r\nhost: t.shop.example:8080\r\ncontent-length: 0\r\n\r\n")
         .await;
     assert!(answer.starts_with("HTTP/1.1 308"), "{answer}");
     assert!(answer.contains("location: https://t.shop.example/e?x=1\r\n"), "{answer}");
     assert!(answer.contains("x-told: 1\r\n"), "the handler counts it: {answer}");
-    let twice = house.ask(b"GET / HTTP/1.1\r\nhost: a.example\r\nhost: b.example\r\n\r\n").await;
+    let twice = edge.request(b"GET / HTTP/1.1\r\nhost: a.example\r\nhost: b.example\r\n\r\n").await;
     assert!(twice.starts_with("HTTP/1.1 400"), "{twice}");
-    let bad = house.ask(b"GET / HTTP/1.1\r\nhost: a@b\r\n\r\n").await;
+    let bad = edge.request(b"GET / HTTP/1.1\r\nhost: a@b\r\n\r\n").await;
     assert!(bad.starts_with("HTTP/1.1 400"), "{bad}");
 }
 
@@ -361,7 +361,7 @@ async fn plain_requests_are_redirected_to_https() {
 async fn redirect_to_https_applies_to_served_hosts_only() {
     let mut settings = settings();
     settings.redirect_to_https = true;
-    let house = TestEdge::start(&settings).await;
-    let answer = house.ask(b"GET / HTTP/1.1\r\nhost: evil.example\r\n\r\n").await;
+    let edge = TestEdge::start(&settings).await;
+    let answer = edge.request(b"GET / HTTP/1.1\r\nhost: evil.example\r\n\r\n").await;
     assert!(!answer.starts_with("HTTP/1.1 308") && !answer.contains("location"), "{answer}");
 }

@@ -65,8 +65,8 @@ async fn certificates_are_chosen_by_name_and_reloaded() {
     let first = authority.issue("first", &["t.shop.example"]);
     let second = authority.issue("second", &["*.other.example"]);
     let mut settings = with_tls(vec![first.clone(), second]);
-    let house = TestEdge::start(&settings).await;
-    let address = house.https.unwrap();
+    let edge = TestEdge::start(&settings).await;
+    let address = edge.https.unwrap();
     for name in ["t.shop.example", "t.other.example"] {
         let mut stream = authority.connect(address, name, &[]).await.unwrap();
         stream.write_all(GET).await.unwrap();
@@ -78,8 +78,8 @@ async fn certificates_are_chosen_by_name_and_reloaded() {
     assert!(unknown.is_err(), "the fallback is for another name");
     let third = authority.issue("third", &["t.unknown.example"]);
     settings.certificates.push(third);
-    house.reload.reload(&settings).await.unwrap();
-    let expiries = house.reload.expiries();
+    edge.reload.reload(&settings).await.unwrap();
+    let expiries = edge.reload.expiries();
     let names: Vec<&str> = expiries.iter().map(|expiry| &*expiry.name).collect();
     assert_eq!(names, ["t.shop.example", "*.other.example", "t.unknown.example"]);
     // The library's certificates last until the year 4096.
@@ -87,7 +87,7 @@ async fn certificates_are_chosen_by_name_and_reloaded() {
     authority.connect(address, "t.unknown.example", &[]).await.unwrap();
     let key_of_another = CertificateFiles { key: settings.certificates[1].key.clone(), ..first };
     settings.certificates = vec![key_of_another];
-    let refused = house.reload.reload(&settings).await;
+    let refused = edge.reload.reload(&settings).await;
     assert!(matches!(refused, Err(EdgeError::Mismatch { .. })), "{refused:?}");
     authority.connect(address, "t.shop.example", &[]).await.unwrap();
 }
@@ -112,13 +112,13 @@ fn unusable_certificate_files_are_reported_by_name() {
         (first.cert.clone(), none, Some(("key", "contains no private key"))),
         (away, first.key, Some(("cert", "cannot be read: No such file"))),
     ] {
-        let said = super::super::tls::check(&CertificateFiles { cert, key }).err();
-        let is_said = match (&said, expected) {
+        let error = super::super::tls::check(&CertificateFiles { cert, key }).err();
+        let is_said = match (&error, expected) {
             (None, None) => true,
             (Some((key, message)), Some((of, words))) => *key == of && message.contains(words),
             _ => false,
         };
-        assert!(is_said, "{said:?} is not {expected:?}");
+        assert!(is_said, "{error:?} is not {expected:?}");
     }
 }
 
@@ -142,7 +142,7 @@ impl TestHttp2Client {
         Self { sender, _tasks: tasks }
     }
 
-    async fn ask(&mut self, request: http::request::Builder) -> Response<Incoming> {
+    async fn request(&mut self, request: http::request::Builder) -> Response<Incoming> {
         self.sender.send_request(request.body(EdgeResponseBody::default()).unwrap()).await.unwrap()
     }
 }
@@ -150,12 +150,12 @@ impl TestHttp2Client {
 #[tokio::test]
 async fn http2_is_used_where_both_sides_offer_it() {
     let mut authority = TestCertificateAuthority::new();
-    let house = TestEdge::start(&with_tls(vec![authority.issue("a", &["t.shop.example"])])).await;
-    let address = house.https.unwrap();
+    let edge = TestEdge::start(&with_tls(vec![authority.issue("a", &["t.shop.example"])])).await;
+    let address = edge.https.unwrap();
     let stream = authority.connect(address, "t.shop.example", &[b"h2", b"http/1.1"]).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let response =
-        TestHttp2Client::over(stream).await.ask(Request::get("https://t.shop.example/")).await;
+        TestHttp2Client::over(stream).await.request(Request::get("https://t.shop.example/")).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["strict-transport-security"], "max-age=3600");
     let stream = authority.connect(address, "t.shop.example", &[b"http/1.1"]).await.unwrap();
@@ -168,16 +168,16 @@ async fn client_without_a_handshake_is_cut() {
     let usual = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
     let mut hasty = usual.clone();
     hasty.handshake_time = SHORT;
-    let house = TestEdge::start(&hasty).await;
-    let mut silent = TcpStream::connect(house.https.unwrap()).await.unwrap();
+    let edge = TestEdge::start(&hasty).await;
+    let mut silent = TcpStream::connect(edge.https.unwrap()).await.unwrap();
     assert!(is_closed(&mut silent).await);
-    assert!(house.refused("handshake_time"));
+    assert!(edge.refused("handshake_time"));
     // With the usual time limit, so that bytes that are not TLS are seen before it is over.
-    let house = TestEdge::start(&usual).await;
-    let mut plain = TcpStream::connect(house.https.unwrap()).await.unwrap();
+    let edge = TestEdge::start(&usual).await;
+    let mut plain = TcpStream::connect(edge.https.unwrap()).await.unwrap();
     plain.write_all(GET).await.unwrap();
     assert!(is_closed(&mut plain).await);
-    assert!(house.refused("handshake"));
+    assert!(edge.refused("handshake"));
 }
 
 #[tokio::test]
@@ -185,13 +185,13 @@ async fn a_drain_does_not_wait_for_handshakes() {
     let mut authority = TestCertificateAuthority::new();
     let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
     settings.limits.drain_time = SHORT;
-    let mut house = TestEdge::start(&settings).await;
-    let mut silent = TcpStream::connect(house.https.unwrap()).await.unwrap();
-    let mut after = authority.connect(house.https.unwrap(), "t.shop.example", &[]).await.unwrap();
-    house.drain.cancel();
+    let mut edge = TestEdge::start(&settings).await;
+    let mut silent = TcpStream::connect(edge.https.unwrap()).await.unwrap();
+    let mut after = authority.connect(edge.https.unwrap(), "t.shop.example", &[]).await.unwrap();
+    edge.drain.cancel();
     assert!(is_closed(&mut silent).await && is_closed(&mut after).await);
-    timeout(LONG, house.tasks.join_next()).await.unwrap().unwrap().unwrap();
-    assert!(house.refused("drain_time"));
+    timeout(LONG, edge.tasks.join_next()).await.unwrap().unwrap().unwrap();
+    assert!(edge.refused("drain_time"));
 }
 
 #[tokio::test]
@@ -199,11 +199,11 @@ async fn client_that_does_not_read_its_response_is_cut_under_tls() {
     let mut authority = TestCertificateAuthority::new();
     let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
     settings.limits.write_time = SHORT;
-    let house = TestEdge::start(&settings).await;
-    let address = house.https.unwrap();
+    let edge = TestEdge::start(&settings).await;
+    let address = edge.https.unwrap();
     let mut stream = authority.connect(address, "t.shop.example", &[]).await.unwrap();
     stream.write_all(b"GET /big HTTP/1.1\r\nhost: t.shop.example\r\n\r\n").await.unwrap();
-    until_refused(&house, "write_time").await;
+    until_refused(&edge, "write_time").await;
 }
 
 #[tokio::test]
@@ -211,55 +211,55 @@ async fn http2_client_that_reads_nothing_of_its_response_is_cut() {
     let mut authority = TestCertificateAuthority::new();
     let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
     settings.limits.write_time = SHORT;
-    let house = TestEdge::start(&settings).await;
-    let address = house.https.unwrap();
+    let edge = TestEdge::start(&settings).await;
+    let address = edge.https.unwrap();
     let stream = authority.connect(address, "t.shop.example", &[b"h2"]).await.unwrap();
     let mut client = TestHttp2Client::over(stream).await;
-    let _small = client.ask(Request::get("https://t.shop.example/")).await;
+    let _small = client.request(Request::get("https://t.shop.example/")).await;
     // The response is larger than any window, and the client does not read it: the connection stays.
     let stream = authority.connect(address, "t.shop.example", &[b"h2"]).await.unwrap();
     let mut other = TestHttp2Client::over(stream).await;
-    let _unread = other.ask(Request::get("https://t.shop.example/big")).await;
-    until_refused(&house, "write_time").await;
+    let _unread = other.request(Request::get("https://t.shop.example/big")).await;
+    until_refused(&edge, "write_time").await;
     // The older response, unread as well, fits the window: it is taken, and its client goes on.
-    let again = client.ask(Request::get("https://t.shop.example/")).await;
+    let again = client.request(Request::get("https://t.shop.example/")).await;
     assert_eq!(again.status(), StatusCode::OK);
     let cut = "tagway_connections_refused_total{reason=\"write_time\"} 1";
-    assert!(house.metrics.render().lines().any(|line| line == cut));
+    assert!(edge.metrics.render().lines().any(|line| line == cut));
 }
 
 #[tokio::test]
 async fn heads_of_http2_are_bounded_in_bytes_and_fields() {
     let mut authority = TestCertificateAuthority::new();
-    let house = TestEdge::start(&with_tls(vec![authority.issue("a", &["t.shop.example"])])).await;
-    let address = house.https.unwrap();
+    let edge = TestEdge::start(&with_tls(vec![authority.issue("a", &["t.shop.example"])])).await;
+    let address = edge.https.unwrap();
     let stream = authority.connect(address, "t.shop.example", &[b"h2"]).await.unwrap();
     let mut client = TestHttp2Client::over(stream).await;
-    let mut ask = async |fields: &[(&str, String)]| {
+    let mut request = async |fields: &[(&str, String)]| {
         let mut request = Request::get("https://t.shop.example/");
         for (name, value) in fields {
             request = request.header(*name, value);
         }
-        client.ask(request).await.status().as_u16()
+        client.request(request).await.status().as_u16()
     };
     let field = |n: usize| ("a", n.to_string());
-    assert_eq!(ask(&(0..20).map(field).collect::<Vec<_>>()).await, 200);
-    assert_eq!(ask(&(0..21).map(field).collect::<Vec<_>>()).await, 431);
+    assert_eq!(request(&(0..20).map(field).collect::<Vec<_>>()).await, 200);
+    assert_eq!(request(&(0..21).map(field).collect::<Vec<_>>()).await, 431);
     let crumbs: Vec<_> = (0..40).map(|n| ("cookie", format!("c{n}=1"))).collect();
-    assert_eq!(ask(&crumbs).await, 200, "cookies are one field, as over HTTP/1");
+    assert_eq!(request(&crumbs).await, 200, "cookies are one field, as over HTTP/1");
     let around = "GET https://t.shop.example/ HTTP/1.1\r\na: \r\n\r\n".len();
-    assert_eq!(ask(&[("a", "x".repeat(8 * 1024 - around))]).await, 200);
-    assert_eq!(ask(&[("a", "x".repeat(8 * 1024 - around + 1))]).await, 431);
+    assert_eq!(request(&[("a", "x".repeat(8 * 1024 - around))]).await, 200);
+    assert_eq!(request(&[("a", "x".repeat(8 * 1024 - around + 1))]).await, 431);
 }
 
 #[tokio::test]
 async fn reload_without_certificates_keeps_the_listeners_certificates() {
     let mut authority = TestCertificateAuthority::new();
     let mut settings = with_tls(vec![authority.issue("a", &["t.shop.example"])]);
-    let house = TestEdge::start(&settings).await;
-    let address = house.https.unwrap();
+    let edge = TestEdge::start(&settings).await;
+    let address = edge.https.unwrap();
     (settings.https, settings.certificates) = (None, Vec::new());
-    house.reload.reload(&settings).await.unwrap();
+    edge.reload.reload(&settings).await.unwrap();
     let mut stream = authority.connect(address, "t.shop.example", &[]).await.unwrap();
     stream.write_all(GET).await.unwrap();
     assert!(read_answer(&mut stream).await.contains("https HTTP/1.1"));

@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 
 use crate::script::compose::literal;
 use crate::script::{CompanionScript, SdkExtras, ServedScript};
-use tagway_core::privacy::PrivacyPolicy;
+use tagway_core::privacy::{BrowserSignals, PrivacyPolicy};
 use tagway_vendors::ClientModeSettings;
 
 const CLIENTS: &str = include_str!("../../../../static/sdk/dist/parts/clients.js");
@@ -87,8 +87,8 @@ pub fn extras(
             file: ServedScript::new(integration.script()),
             is_draft: integration.preview,
         };
-        let told = if integration.preview { &mut drafts } else { &mut public };
-        told.push(integration.public(Some(beside.path())));
+        let list = if integration.preview { &mut drafts } else { &mut public };
+        list.push(integration.public(Some(beside.path())));
         extras.companions.push(beside);
     }
     if !drafts.is_empty() {
@@ -108,12 +108,14 @@ pub fn extras(
     }
     let clients: Map<String, Value> =
         in_page.iter().map(|(vendor, client)| ((*vendor).to_owned(), json!(client))).collect();
-    let signalled = |gpc, dnt| policy.refused_by_signals(gpc, dnt).collect::<Vec<_>>();
+    let signals = BrowserSignals::EACH.into_iter().map(|(name, signal)| {
+        (name.to_owned(), json!(policy.refused_by_signals(signal).collect::<Vec<_>>()))
+    });
     let settings = json!({
         "clients": clients,
         "integrations": public,
         "preview": extras.drafts.is_some(),
-        "signals": { "gpc": signalled(true, false), "dnt": signalled(false, true) },
+        "signals": signals.collect::<Map<String, Value>>(),
         "withheld": policy.denied_properties().collect::<Vec<_>>(),
     });
     if let Value::Object(settings) = settings {

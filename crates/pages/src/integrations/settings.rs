@@ -19,7 +19,7 @@ pub const INTEGRATION_DEFAULTS: &[Setting] = &[
     ),
     Setting::positive_duration("timeout")
         .default("5s")
-        .doc("for one event; a slower call is aborted, counted and reported"),
+        .doc("the time for one event; a slower call is aborted, counted and reported"),
     Setting::boolean("lazy")
         .default("false")
         .doc("true: its script is loaded with the first event for it, not with the page"),
@@ -35,9 +35,9 @@ pub const INTEGRATION_DEFAULTS: &[Setting] = &[
 
 /// The described settings of `[[sites.integrations]]`.
 pub const INTEGRATION_SETTINGS: &[Setting] = &[
-    Setting::text("name")
-        .example("loyalty")
-        .doc("at most 64 characters of a-z, 0-9, \"_\" and \"-\"; 64 integrations at most"),
+    Setting::text("name").example("loyalty").doc(
+        "its name, of at most 64 characters of a-z, 0-9, \"_\" and \"-\"; 64 integrations at most",
+    ),
     Setting::text("file").example("loyalty.js").doc(
         "beside this file, at most 256 KiB: function handle(event, context, done). A \
              syntax error in it is a mistake of the configuration",

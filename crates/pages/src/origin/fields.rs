@@ -118,12 +118,12 @@ pub(super) fn set_forwarded_fields(
     secure: bool,
     host: &str,
 ) {
-    let said: Vec<HeaderName> = fields
+    let listed: Vec<HeaderName> = fields
         .keys()
         .filter(|name| identifies_client(name.as_str()) || is_disguised(name.as_str()))
         .cloned()
         .collect();
-    for name in said {
+    for name in listed {
         fields.remove(name);
     }
     // Programs behind CGI take `Proxy` for their own proxy setting (httpoxy).
@@ -138,13 +138,13 @@ pub(super) fn set_forwarded_fields(
     };
     let quoted = !host.contains(['"', '\\']);
     let forwarded = quoted.then(|| format!("for={node};host=\"{host}\";proto={proto}"));
-    let said = [
+    let listed = [
         ("x-forwarded-for", HeaderValue::try_from(address).ok()),
         ("x-forwarded-proto", Some(HeaderValue::from_static(proto))),
         ("x-forwarded-host", HeaderValue::from_str(host).ok()),
         ("forwarded", forwarded.and_then(|value| HeaderValue::try_from(value).ok())),
     ];
-    for (name, value) in said {
+    for (name, value) in listed {
         if let Some(value) = value {
             fields.insert(HeaderName::from_static(name), value);
         }

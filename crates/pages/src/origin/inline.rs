@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_hashes_are_found_where_they_stand() {
+    fn hosts_and_hashes_are_found_in_scripts() {
         assert_eq!(host_at(b"//a.example:8/x", 2), Some("a.example:8"));
         assert_eq!(host_at(b"//", 2), None);
         let script = b"'sha256-a' \"sha384-b\" 'sha512-c'";

@@ -45,19 +45,19 @@ pub const ORIGIN_SETTINGS: &[Setting] = &[
     ),
     Setting::positive_duration("connect_timeout")
         .default("5s")
-        .doc("for a connection to the origin to be established"),
+        .doc("the time for a connection to the origin to be established"),
     Setting::positive_duration("head_time")
         .default("60s")
-        .doc("for the head of the response, after the end of the request; above it, 504"),
+        .doc("the time for the head of the response, after the end of the request; above it, 504"),
     Setting::positive_duration("idle_timeout").default("5m").doc(
-        "without data from the origin within a response, or from either end of a \
+        "the longest time without data from the origin within a response, or from either end of a \
              WebSocket; above it, the connection is cut",
     ),
     Setting::size("upload_bytes")
         .default("100MiB")
         .doc("limit of one request to the origin, streamed; above it, 413"),
     Setting::positive_duration("upload_idle_timeout").default("30s").doc(
-        "without data from a client within its upload; above it, 408. The total time of \
+        "the longest time without data from a client within its upload; above it, 408. The total time of \
              an upload is not limited",
     ),
     Setting::integer("client_requests", 0, 1_000_000).default("512").doc(

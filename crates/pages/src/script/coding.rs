@@ -18,7 +18,7 @@ pub struct AcceptedCodings<const N: usize> {
 impl<const N: usize> AcceptedCodings<N> {
     /// Reads the lines of `Accept-Encoding` for these codings.
     pub fn read<'l>(lines: impl Iterator<Item = &'l str>, codings: [&str; N]) -> Self {
-        let (mut said, mut plain, mut any) = ([None; N], None, None);
+        let (mut stated, mut plain, mut any) = ([None; N], None, None);
         for item in lines.flat_map(|line| line.split(',')) {
             let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
             let name = name.trim();
@@ -29,7 +29,7 @@ impl<const N: usize> AcceptedCodings<N> {
             } else if is("identity") {
                 plain = plain.or(Some(weight));
             } else {
-                for (coding, own) in codings.iter().zip(&mut said) {
+                for (coding, own) in codings.iter().zip(&mut stated) {
                     if is(coding) || (*coding == "gzip" && is("x-gzip")) {
                         *own = own.or(Some(weight));
                     }
@@ -37,8 +37,11 @@ impl<const N: usize> AcceptedCodings<N> {
             }
         }
         // `*` with a weight leaves the uncompressed text as the fallback; `*;q=0` excludes it.
-        let unsaid = if any == Some(0) { 0 } else { TAKEN };
-        Self { codings: said.map(|said| said.or(any).unwrap_or(0)), plain: plain.unwrap_or(unsaid) }
+        let unstated = if any == Some(0) { 0 } else { TAKEN };
+        Self {
+            codings: stated.map(|stated| stated.or(any).unwrap_or(0)),
+            plain: plain.unwrap_or(unstated),
+        }
     }
 
     /// Returns the index of the coding with the highest weight, the first among equals; `None` if the

@@ -15,7 +15,7 @@ pub const SDK_SETTINGS: &[Setting] = &[
     Setting::texts("auto").default("[\"page\"]").doc(
         "what pages report automatically: \"page\", \"history\" (changes of the address \
              without a load), \"links\" (to other sites), \"downloads\", \"forms\" (which \
-             form, never its content), \"scroll\", \"vitals\" (web vitals), \"errors\" \
+             form, never its content), \"scroll\", \"vitals\" (web vitals) or \"errors\". \
              \"page\" and \"history\" leave out the site's own pages within an <iframe>",
     ),
     Setting::boolean("restored").default("true").doc(
@@ -38,8 +38,8 @@ pub const SDK_SETTINGS: &[Setting] = &[
         .default("5m")
         .doc("browsers cache /tw.js for this time: changed settings reach them after it"),
     Setting::duration("stale").default("1d").doc(
-        "after max_age, browsers use the cached script for this time while they refresh \
-             it it",
+        "after max_age, browsers still use the cached script for this time, and refresh it \
+             in the background",
     ),
     Setting::form("endpoint", "a URL")
         .example("https://t.shop.example")

@@ -121,8 +121,8 @@ async fn every_encoding_decodes_to_the_script() {
     for encoding in ["br", "zstd", "gzip", ""] {
         let fields = HeaderMap::from_iter([(ACCEPT_ENCODING, encoding.parse().unwrap())]);
         let answer = file.answer(&Method::GET, &fields, SHORT);
-        let said = answer.headers().get("content-encoding").map(|it| it.to_str().unwrap());
-        assert_eq!(said.unwrap_or_default(), encoding);
+        let coding = answer.headers().get("content-encoding").map(|it| it.to_str().unwrap());
+        assert_eq!(coding.unwrap_or_default(), encoding);
         let content = body(answer).await;
         let mut text = Vec::new();
         match encoding {

@@ -80,7 +80,7 @@ impl DirectDestination {
     }
 
     /// The simulator's answer to a call that no destination makes.
-    pub(super) async fn ask(&self, method: Method, path: &str, body: Value) -> Value {
+    pub(super) async fn request(&self, method: Method, path: &str, body: Value) -> Value {
         let mut request = Request::new(Bytes::from(body.to_string()));
         *request.method_mut() = method;
         *request.uri_mut() = format!("https://vendor.example{path}").parse().unwrap();

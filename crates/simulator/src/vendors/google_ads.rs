@@ -50,13 +50,13 @@ impl VendorApi for GoogleAdsSimulator {
             }
         };
         match result {
-            Ok(said) => SimulatorOutcome {
-                reply: answer(StatusCode::OK, said.to_string()),
+            Ok(error_body) => SimulatorOutcome {
+                reply: answer(StatusCode::OK, error_body.to_string()),
                 accepted: Vec::new(),
                 objections: Vec::new(),
             },
-            Err((status, said, objection)) => SimulatorOutcome {
-                reply: answer(status, said.to_string()),
+            Err((status, error_body, objection)) => SimulatorOutcome {
+                reply: answer(status, error_body.to_string()),
                 accepted: Vec::new(),
                 objections: vec![objection],
             },
@@ -72,8 +72,9 @@ impl VendorApi for GoogleAdsSimulator {
 type GoogleAdsRefusal = (StatusCode, Value, String);
 
 fn error(status: StatusCode, name: &str, why: &str) -> GoogleAdsRefusal {
-    let said = json!({ "error": { "code": status.as_u16(), "status": name, "message": why } });
-    (status, said, why.to_owned())
+    let error_body =
+        json!({ "error": { "code": status.as_u16(), "status": name, "message": why } });
+    (status, error_body, why.to_owned())
 }
 
 fn bad(why: impl AsRef<str>) -> GoogleAdsRefusal {
@@ -159,10 +160,10 @@ fn terms(body: &Value) -> Result<(), String> {
         return Err("the terms of service are not accepted".to_owned());
     }
     let consent = body.get("consent").and_then(Value::as_object);
-    for (name, said) in consent.into_iter().flatten() {
+    for (name, error_body) in consent.into_iter().flatten() {
         let is_known = matches!(name.as_str(), "adUserData" | "adPersonalization");
-        let said = said.as_str().unwrap_or_default();
-        if !is_known || !matches!(said, "CONSENT_GRANTED" | "CONSENT_DENIED") {
+        let error_body = error_body.as_str().unwrap_or_default();
+        if !is_known || !matches!(error_body, "CONSENT_GRANTED" | "CONSENT_DENIED") {
             return Err(format!("consent {name} is bad"));
         }
     }

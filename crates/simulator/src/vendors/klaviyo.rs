@@ -41,7 +41,7 @@ impl VendorApi for KlaviyoSimulator {
     fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         let (reply, objections) = match self.answer(asked) {
             Ok((status, Value::Null)) => (answer(status, ""), Vec::new()),
-            Ok((status, said)) => (answer(status, said.to_string()), Vec::new()),
+            Ok((status, answer_body)) => (answer(status, answer_body.to_string()), Vec::new()),
             Err((status, code, why)) => {
                 let error = json!({ "id": "e1", "status": status.as_u16(), "code": code,
                     "title": code, "detail": why, "source": { "pointer": "/data" } });

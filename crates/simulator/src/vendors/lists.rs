@@ -28,7 +28,7 @@ struct ObjectingVendorCall(InProcessVendor);
 #[async_trait]
 impl VendorCall for ObjectingVendorCall {
     async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
-        let (head, body) = self.0.ask(&request, self.now()).0.into_parts();
+        let (head, body) = self.0.request(&request, self.now()).0.into_parts();
         Ok(VendorReply { status: head.status, headers: head.headers, body })
     }
 
@@ -40,7 +40,7 @@ impl VendorCall for ObjectingVendorCall {
 #[async_trait]
 impl VendorCall for StrictVendorCall {
     async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
-        let (reply, _, objections) = self.0.ask(&request, self.now());
+        let (reply, _, objections) = self.0.request(&request, self.now());
         assert!(objections.is_empty(), "{objections:?}");
         let (head, body) = reply.into_parts();
         Ok(VendorReply { status: head.status, headers: head.headers, body })
@@ -72,10 +72,10 @@ async fn register_users(
     event: Value,
 ) {
     for user in users {
-        let mut said =
+        let mut answer =
             json!({ "userId": user, "traits": { "email": format!("{user}@shop.example") } });
-        said.as_object_mut().unwrap().extend(test_support::object(event.clone()));
-        let ends = destination.deliver(&[test_support::event(said)], line).await;
+        answer.as_object_mut().unwrap().extend(test_support::object(event.clone()));
+        let ends = destination.deliver(&[test_support::event(answer)], line).await;
         assert_eq!(ends, [Outcome::Delivered], "{user}");
     }
 }
@@ -189,16 +189,16 @@ async fn invalid_lists_and_rows_are_rejected() {
         let listed = AudienceList { title: TITLE, segment: "cart_abandoners", id };
         let list = audience.open_list(&listed, &line).await.unwrap();
         let [good, bad] = [good, bad].map(|row| AudienceRow::from_stored(row.to_string()));
-        let told = async |list: &str, row: &AudienceRow| {
+        let add = async |list: &str, row: &AudienceRow| {
             audience
                 .change_members(list, AudienceChange::Add, std::slice::from_ref(row), &line)
                 .await
                 .remove(0)
         };
-        assert_eq!(told(&list, &good).await, Outcome::Delivered, "{vendor}");
+        assert_eq!(add(&list, &good).await, Outcome::Delivered, "{vendor}");
         let is_refused = |end| matches!(end, Outcome::Refused(_) | Outcome::Dead(_));
-        assert!(is_refused(told(&list, &bad).await), "{vendor}");
-        assert!(is_refused(told("no-such-list", &good).await), "{vendor}");
+        assert!(is_refused(add(&list, &bad).await), "{vendor}");
+        assert!(is_refused(add("no-such-list", &good).await), "{vendor}");
         assert_eq!(line.0.lists().values().map(BTreeSet::len).sum::<usize>(), 1, "{vendor}");
     }
 }

@@ -202,11 +202,11 @@ impl InProcessVendor {
 
     /// The reply of the vendor.
     pub fn answer(&self, request: &Request<Bytes>, now: Timestamp) -> Response<Bytes> {
-        self.ask(request, now).0
+        self.request(request, now).0
     }
 
     /// The vendor's reply, the keys of the accepted events, and the objections.
-    pub(crate) fn ask(
+    pub(crate) fn request(
         &self,
         request: &Request<Bytes>,
         now: Timestamp,
@@ -245,6 +245,10 @@ struct SimulatedVendor {
 
 impl VendorSimulator {
     /// Starts one at `address`; port 0 takes a free port.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the address cannot be bound.
     pub async fn start(
         kind: SimulatorKind,
         address: SocketAddr,
@@ -287,6 +291,10 @@ impl VendorSimulator {
     }
 
     /// Waits until the tally meets the condition. After `deadline`, the last tally is the error.
+    ///
+    /// # Errors
+    ///
+    /// The last tally, if it does not meet the condition before the deadline.
     pub async fn wait_for(
         &self,
         deadline: Duration,

@@ -52,11 +52,11 @@ impl VendorApi for TikTokSimulator {
             }
             (method, path) => Err((40_006, format!("there is no {method} {path}"))),
         };
-        let (said, objections) = match result {
+        let (response, objections) = match result {
             Ok(data) => (json!({ "code": 0, "message": "OK", "data": data }), Vec::new()),
             Err((code, why)) => (json!({ "code": code, "message": why, "data": {} }), vec![why]),
         };
-        let reply = answer(StatusCode::OK, said.to_string());
+        let reply = answer(StatusCode::OK, response.to_string());
         SimulatorOutcome { reply, accepted: Vec::new(), objections }
     }
 
@@ -113,14 +113,14 @@ impl TikTokSimulator {
         let kinds: Option<Vec<bool>> = schema.iter().map(kind).collect();
         let kinds = kinds.ok_or_else(|| bad("id_schema has an unknown kind"))?;
         let rows = all("batch_data").ok_or_else(|| bad("no batch_data"))?;
-        let mut said = Vec::new();
+        let mut response = Vec::new();
         for row in rows {
-            said.extend(cells(row, &kinds).map_err(bad)?);
+            response.extend(cells(row, &kinds).map_err(bad)?);
         }
-        if let Some((_, audience)) = said.iter().find(|(_, id)| !self.0.contains_key(id)) {
+        if let Some((_, audience)) = response.iter().find(|(_, id)| !self.0.contains_key(id)) {
             return Err(bad(format!("audience {audience} does not exist")));
         }
-        for (id, audience) in said {
+        for (id, audience) in response {
             let Some(audience) = self.0.get_mut(&audience) else { continue };
             match adds {
                 true => audience.members.insert(id),
@@ -135,7 +135,7 @@ impl TikTokSimulator {
 fn cells(row: &Value, kinds: &[bool]) -> Result<Vec<(String, String)>, String> {
     let row = row.as_array().filter(|row| row.len() == kinds.len());
     let row = row.ok_or("a row is not as long as id_schema")?;
-    let mut said = Vec::new();
+    let mut response = Vec::new();
     for (cell, is_sha256) in row.iter().zip(kinds) {
         let cell = cell.as_object().ok_or("a cell is no object")?;
         if cell.is_empty() {
@@ -149,8 +149,8 @@ fn cells(row: &Value, kinds: &[bool]) -> Result<Vec<(String, String)>, String> {
         let audiences = audiences.filter(|it| !it.is_empty()).ok_or("no audience_ids")?;
         for audience in audiences {
             let audience = audience.as_str().ok_or("an audience is no text")?;
-            said.push((id.to_owned(), audience.to_owned()));
+            response.push((id.to_owned(), audience.to_owned()));
         }
     }
-    if said.is_empty() { Err("a row is empty".to_owned()) } else { Ok(said) }
+    if response.is_empty() { Err("a row is empty".to_owned()) } else { Ok(response) }
 }

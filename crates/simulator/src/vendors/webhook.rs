@@ -23,8 +23,8 @@ impl VendorApi for WebhookSimulator {
             Ok(ids) => (StatusCode::OK, ids, Vec::new()),
             Err(objection) => (StatusCode::BAD_REQUEST, Vec::new(), vec![objection]),
         };
-        let said = objections.first().map_or("{\"ok\":true}", String::as_str).to_owned();
-        SimulatorOutcome { reply: answer(status, said), accepted, objections }
+        let response = objections.first().map_or("{\"ok\":true}", String::as_str).to_owned();
+        SimulatorOutcome { reply: answer(status, response), accepted, objections }
     }
 }
 

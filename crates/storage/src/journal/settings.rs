@@ -34,13 +34,13 @@ pub const JOURNAL_SETTINGS: &[Setting] = &[
         .default("30d")
         .doc("dead letters are kept for this time, for operators"),
     Setting::integer("letter_chars", 0, 1_000_000).default("4000").doc(
-        "characters that are kept of a dead letter's last request, and as many of the \
+        "limit of characters kept of a dead letter's last request, and the same of the \
              reply. A call with one event has 1,000 to 3,000. Bodies of calls with several \
              events are not kept, because they contain data of other visitors. 0: none",
     ),
     Setting::integer("detail_chars", 0, 500).default("200").doc(
-        "characters that are kept of a reason's detail with each event's outcome, as \
-             long as the event: `tagway event` shows them. An outcome takes 4 to 40 bytes \
+        "limit of characters kept of the detail of an outcome's reason, as long as the \
+             event is kept: `tagway event` shows them. An outcome takes 4 to 40 bytes \
              more for each destination, which count in max_bytes. At most 500",
     ),
     Setting::duration("dedupe_window").default("24h").doc(

@@ -52,9 +52,9 @@ pub const POSTGRES_SETTINGS: &[Setting] = &[
     ),
     Setting::positive_duration("connect_timeout")
         .default("5s")
-        .doc("for a connection to be established, TLS included, or to become free"),
+        .doc("the time for a connection to be established, TLS included, or to become free"),
     Setting::positive_duration("statement_timeout").default("30s").doc(
-        "for one statement, enforced by the database; segments.evaluation_timeout \
+        "the time for one statement, enforced by the database; segments.evaluation_timeout \
              applies to segments",
     ),
 ];

@@ -12,26 +12,26 @@ pub fn encoded(text: &str) -> Cow<'_, str> {
     if !text.bytes().any(|byte| byte <= 3) {
         return Cow::Borrowed(text);
     }
-    let mut kept = String::with_capacity(text.len() + 8);
+    let mut stored = String::with_capacity(text.len() + 8);
     for char in text.chars() {
         let number = u32::from(char);
         if number > 3 {
-            kept.push(char);
+            stored.push(char);
         } else {
             let bit = |is_set: bool| if is_set { '\u{3}' } else { '\u{2}' };
-            kept.extend(['\u{1}', bit(number & 2 != 0), bit(number & 1 != 0)]);
+            stored.extend(['\u{1}', bit(number & 2 != 0), bit(number & 1 != 0)]);
         }
     }
-    Cow::Owned(kept)
+    Cow::Owned(stored)
 }
 
 /// Decodes a stored text.
-pub fn decoded(kept: String) -> String {
-    if !kept.bytes().any(|byte| byte == 1) {
-        return kept;
+pub fn decoded(stored: String) -> String {
+    if !stored.bytes().any(|byte| byte == 1) {
+        return stored;
     }
-    let mut text = String::with_capacity(kept.len());
-    let mut chars = kept.chars();
+    let mut text = String::with_capacity(stored.len());
+    let mut chars = stored.chars();
     while let Some(char) = chars.next() {
         if char == '\u{1}' {
             let mut bit = || chars.next() == Some('\u{3}');
@@ -65,13 +65,13 @@ mod tests {
     proptest! {
         #[test]
         fn encoding_preserves_order_and_substrings(one in text(), other in text()) {
-            let (kept, part) = (encoded(&one), encoded(&other));
-            prop_assert!(!kept.contains('\0'));
-            prop_assert_eq!(decoded(kept.to_string()), one.clone());
-            prop_assert_eq!(kept.cmp(&part), one.cmp(&other));
-            prop_assert_eq!(kept.contains(&*part), one.contains(&other));
-            prop_assert_eq!(kept.starts_with(&*part), one.starts_with(&other));
-            prop_assert_eq!(kept.ends_with(&*part), one.ends_with(&other));
+            let (stored, part) = (encoded(&one), encoded(&other));
+            prop_assert!(!stored.contains('\0'));
+            prop_assert_eq!(decoded(stored.to_string()), one.clone());
+            prop_assert_eq!(stored.cmp(&part), one.cmp(&other));
+            prop_assert_eq!(stored.contains(&*part), one.contains(&other));
+            prop_assert_eq!(stored.starts_with(&*part), one.starts_with(&other));
+            prop_assert_eq!(stored.ends_with(&*part), one.ends_with(&other));
         }
     }
 }

@@ -156,8 +156,8 @@ fn touch(event: &Event) -> Option<JsonObject> {
     let campaign = if query.contains("utm_") {
         of_query(query)
     } else {
-        let said = context(event, &["campaign"]);
-        said.and_then(|said| serde_json::from_value::<UtmCampaign>(said.clone()).ok())
+        let stated = context(event, &["campaign"]);
+        stated.and_then(|stated| serde_json::from_value::<UtmCampaign>(stated.clone()).ok())
     };
     let mut touch = JsonObject::new();
     if let Some(campaign) = campaign.map(fields).filter(|campaign| !campaign.is_empty()) {
@@ -215,9 +215,9 @@ fn fields(campaign: UtmCampaign) -> JsonObject {
         ("content", content),
         ("id", id),
     ];
-    let said = all.into_iter().filter_map(|(key, value)| Some((key, value?)));
-    let said = said.filter(|(_, value)| !value.is_empty());
-    said.map(|(key, value)| (key.to_owned(), json!(short(&value, MAX_TEXT_BYTES)))).collect()
+    let stated = all.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    let stated = stated.filter(|(_, value)| !value.is_empty());
+    stated.map(|(key, value)| (key.to_owned(), json!(short(&value, MAX_TEXT_BYTES)))).collect()
 }
 
 fn place(event: &Event) -> JsonObject {

@@ -88,8 +88,9 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
 
     pub(super) fn apply(&mut self, update: &ProfileUpdate) -> Result<(), R::Error> {
         let statement = self.statement_cache.hash_statement(self.site, update);
-        let said = self.statement_cache.holder(statement, stitch::time(update), &self.cache_delta);
-        if let Some((holder, rank)) = said {
+        let changed =
+            self.statement_cache.holder(statement, stitch::time(update), &self.cache_delta);
+        if let Some((holder, rank)) = changed {
             return self.count(holder, update, rank);
         }
         let bound = self.look_up(update)?;
@@ -374,12 +375,12 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
             self.changes.profiles.insert(into);
         }
         let room = self.limits.into();
-        let (mut own, said) = self.rows.traits(into, room)?;
+        let (mut own, changed) = self.rows.traits(into, room)?;
         let (theirs, _) = self.rows.traits(from, room)?;
-        let said = said.union(own.merge(&theirs, room));
+        let changed = changed.union(own.merge(&theirs, room));
         self.rows.remove(from)?;
         self.changes.profiles.insert(from);
-        self.put_traits(into, &own, said)
+        self.put_traits(into, &own, changed)
     }
 
     /// Merges the rows of two people who are one: the earliest and the latest time, and the user id of
@@ -415,10 +416,13 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
             return Ok(Some(i64::MAX));
         }
         let (at, room) = (stitch::time(update), self.limits.into());
-        let (mut traits, said) = self.rows.traits(profile, room)?;
-        let said =
-            said.union(traits.apply_statements(&update.traits, TraitProvenance { at, rank }, room));
-        self.put_traits(profile, &traits, said)?;
+        let (mut traits, changed) = self.rows.traits(profile, room)?;
+        let changed = changed.union(traits.apply_statements(
+            &update.traits,
+            TraitProvenance { at, rank },
+            room,
+        ));
+        self.put_traits(profile, &traits, changed)?;
         let due = |(key, value): (&String, &Value)| {
             if traits.rank(key) > rank {
                 // The statement has no effect, whenever it is made.
@@ -435,13 +439,13 @@ impl<'r, R: ProfileRows> UpdateBatch<'r, R> {
         &mut self,
         profile: ProfileId,
         traits: &ProfileTraits,
-        said: TraitChanges,
+        changed: TraitChanges,
     ) -> Result<(), R::Error> {
-        self.changes.traits_refused += said.refused;
-        if said.is_changed {
+        self.changes.traits_refused += changed.refused;
+        if changed.is_changed {
             self.changes.profiles.insert(profile);
         }
-        if !said.is_changed && !said.is_retimed {
+        if !changed.is_changed && !changed.is_retimed {
             return Ok(());
         }
         self.cache_delta.change(profile);

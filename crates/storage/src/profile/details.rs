@@ -190,14 +190,16 @@ impl ProfileDetails {
     fn state(
         &mut self,
         key: &'static str,
-        said: Option<JsonObject>,
+        statement: Option<JsonObject>,
         at: i64,
         rank: SenderRank,
     ) -> bool {
-        let Some(said) = said.filter(|_| self.outranks_stored(key, at, rank)) else { return false };
+        let Some(statement) = statement.filter(|_| self.outranks_stored(key, at, rank)) else {
+            return false;
+        };
         let own = if key == "device" { &mut self.device } else { &mut self.place };
-        let is_other = *own != said;
-        *own = said;
+        let is_other = *own != statement;
+        *own = statement;
         self.state_at(key, at, rank) || is_other
     }
 
@@ -365,8 +367,8 @@ mod tests {
         for rank in SenderRank::ALL {
             let all = [(1, "a"), (2, "b"), (3, "c")]
                 .map(|(at, name)| (at, rank, Some("v"), landing(name)));
-            let told = |order: [usize; 3]| details_after(&order.map(|n| all[n].clone()));
-            let expected = told([0, 1, 2]);
+            let result = |order: [usize; 3]| details_after(&order.map(|n| all[n].clone()));
+            let expected = result([0, 1, 2]);
             assert_eq!(expected.group.as_deref(), Some("c"));
             assert_eq!(expected.place["country"], "c");
             assert_eq!(expected.touches["first"]["campaign"]["name"], "a");
@@ -374,7 +376,7 @@ mod tests {
             assert_eq!(expected.touches["last"], last);
             assert_eq!(expected.consent["ads"], false);
             for order in [[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-                assert_eq!(told(order), expected, "{order:?}");
+                assert_eq!(result(order), expected, "{order:?}");
                 let (mut a, mut b) = (ProfileDetails::default(), ProfileDetails::default());
                 let witness = |at| ActivityProvenance { at, rank, browser: Some("v") };
                 a.apply_activity(&all[order[0]].3, witness(all[order[0]].0));

@@ -85,8 +85,9 @@ impl IdentityGroupCache {
         if is_alone && !has_cookies && !has_ids {
             return None;
         }
-        let said = if has_ids { RawMembers::read(context, &["clientIds", "device"]) } else { None };
-        let part = |key| said.as_ref().and_then(|said| said.get(key)).map(RawValue::get);
+        let stated =
+            if has_ids { RawMembers::read(context, &["clientIds", "device"]) } else { None };
+        let part = |key| stated.as_ref().and_then(|stated| stated.get(key)).map(RawValue::get);
         let (ids, device) = (part("clientIds"), part("device"));
         let mut place = 0_u8;
         Some([anonymous, visitor, ajs, ga, fbp, third, fourth, ids, device].map(|value| {

@@ -399,14 +399,14 @@ pub fn update_of(event: &Event) -> ProfileUpdate {
     identity::add_browsers(event, &mut devices);
     let mut traits = JsonObject::new();
     let context = event.context.as_ref().and_then(|context| context.get("traits"));
-    if let Some(said) = context.and_then(serde_json::Value::as_object) {
-        traits.extend(said.clone());
+    if let Some(stated) = context.and_then(serde_json::Value::as_object) {
+        traits.extend(stated.clone());
     }
     // The traits of a group event are the group's.
     if event.kind == EventKind::Identify
-        && let Some(said) = &event.traits
+        && let Some(stated) = &event.traits
     {
-        traits.extend(said.clone());
+        traits.extend(stated.clone());
     }
     ProfileUpdate {
         at: event.timestamp,

@@ -25,7 +25,7 @@ pub const PROFILE_SETTINGS: &[Setting] = &[
              at once; changes by other programs in the same store only after this time",
     ),
     Setting::positive_duration("timeout").default("2s").doc(
-        "for reading the profiles of the visitors of a group of events. A slower read \
+        "the time for reading the profiles of the visitors of a group of events. A slower read \
              continues, and its result is cached",
     ),
     Setting::integer("max_concurrent_lookups", 1, 100_000).default("64").doc(
@@ -41,8 +41,9 @@ pub const PROFILE_SETTINGS: &[Setting] = &[
         .default("32KiB")
         .doc("limit of one profile's traits, as JSON; further traits are rejected and counted"),
     Setting::size("claimed_traits_bytes").default("32KiB").doc(
-        "the part of it that senders without proof may fill. All of it is safe, because \
-             claimed traits are removed when a server or a proven visitor needs the space",
+        "the part of traits_bytes that senders without proof may fill. The full size is \
+             safe, because claimed traits are removed when a server or a proven visitor needs \
+             the space",
     ),
     Setting::integer("identities", 1, 100_000).default("1000").doc(
         "limit of one profile's devices of each kind (anonymous ids, cookies, each \

@@ -85,11 +85,11 @@ impl UnchangedStatementCache {
         at: i64,
         notes: &StatementCacheDelta,
     ) -> Option<(ProfileId, SenderRank)> {
-        let said = self.statements.get(&statement)?;
-        let is_known = (said.from..said.due).contains(&at)
-            && !notes.changed.contains(&said.holder)
-            && self.states.get(&said.holder) == Some(said.state);
-        is_known.then_some((said.holder, said.rank))
+        let cached = self.statements.get(&statement)?;
+        let is_known = (cached.from..cached.due).contains(&at)
+            && !notes.changed.contains(&cached.holder)
+            && self.states.get(&cached.holder) == Some(cached.state);
+        is_known.then_some((cached.holder, cached.rank))
     }
 
     /// Applies the statements and changes of a committed transaction.
@@ -97,11 +97,11 @@ impl UnchangedStatementCache {
         for profile in notes.changed {
             self.states.insert(profile, self.new_state());
         }
-        for (holder, said) in notes.statements {
+        for (holder, cached) in notes.statements {
             let state = self.states.get_with(holder, || self.new_state());
-            for (statement, rank, Range { start, end }) in said {
-                let said = CachedStatement { holder, rank, state, from: start, due: end };
-                self.statements.insert(statement, said);
+            for (statement, rank, Range { start, end }) in cached {
+                let cached = CachedStatement { holder, rank, state, from: start, due: end };
+                self.statements.insert(statement, cached);
             }
         }
     }

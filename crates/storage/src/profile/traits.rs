@@ -72,7 +72,7 @@ impl ProfileTraits {
         bytes: usize,
         room: TraitByteLimits,
     ) -> (Self, TraitChanges) {
-        let mut said = TraitChanges::default();
+        let mut changes = TraitChanges::default();
         let mut traits = Self { values, times, ranks, bytes, claimed_bytes: 0 };
         traits.claimed_bytes = if traits.ranks.is_empty() {
             bytes.saturating_sub("{}".len())
@@ -83,21 +83,21 @@ impl ProfileTraits {
         };
         if bytes > room.total {
             traits.truncate_values(room.total);
-            said.is_changed = true;
+            changes.is_changed = true;
         }
-        (traits, said)
+        (traits, changes)
     }
 
     /// Removes values that do not fit.
     fn truncate_values(&mut self, total: usize) {
         let before = std::mem::take(&mut self.values);
-        let (mut kept, mut fitting, mut claimed) = ("{}".len(), BTreeSet::new(), 0);
+        let (mut used, mut fitting, mut claimed) = ("{}".len(), BTreeSet::new(), 0);
         for rank in SenderRank::ALL.into_iter().rev() {
             for (key, value) in before.iter().filter(|(key, _)| self.rank(key) == rank) {
                 let bytes = text_bytes(key, value);
-                let fits = kept + bytes <= total;
+                let fits = used + bytes <= total;
                 if fits {
-                    kept += bytes;
+                    used += bytes;
                     claimed += if rank == SenderRank::Claimed { bytes } else { 0 };
                     fitting.insert(key.clone());
                 }
@@ -105,7 +105,7 @@ impl ProfileTraits {
         }
         self.values = before.into_iter().filter(|(key, _)| fitting.contains(key)).collect();
         self.claimed_bytes = claimed;
-        self.bytes = kept;
+        self.bytes = used;
     }
 
     /// Returns the rank of the trait's last statement.
@@ -127,12 +127,12 @@ impl ProfileTraits {
     /// one applied later wins. A value without room is refused; the known one stays.
     pub(super) fn apply_statements(
         &mut self,
-        said: &JsonObject,
+        stated: &JsonObject,
         word: TraitProvenance,
         room: TraitByteLimits,
     ) -> TraitChanges {
         let mut result = TraitChanges::default();
-        for (key, value) in said {
+        for (key, value) in stated {
             let is_new = match self.rank(key).cmp(&word.rank) {
                 std::cmp::Ordering::Less => true,
                 std::cmp::Ordering::Equal => self.times.get(key).is_none_or(|at| *at <= word.at),
@@ -341,8 +341,8 @@ mod tests {
 
     fn traits_after(statements: &[(i64, Value)]) -> ProfileTraits {
         let mut traits = empty();
-        for (at, said) in statements {
-            traits.apply_statements(&object(said.clone()), claimed(*at), room(1000));
+        for (at, stated) in statements {
+            traits.apply_statements(&object(stated.clone()), claimed(*at), room(1000));
         }
         traits
     }
@@ -363,9 +363,9 @@ mod tests {
     fn traits_never_grow_beyond_the_limit() {
         let mut traits = empty();
         for n in 0..1000 {
-            let said = json!({ format!("\"k{}", n % 50): "\u{e9}\n".repeat(n % 9) });
+            let stated = json!({ format!("\"k{}", n % 50): "\u{e9}\n".repeat(n % 9) });
             let word = TraitProvenance { at: 1, rank: SenderRank::ALL[n / 7 % 3] };
-            traits.apply_statements(&object(said), word, room(300));
+            traits.apply_statements(&object(stated), word, room(300));
             let (again, _) = ProfileTraits::new(
                 traits.values.clone(),
                 traits.times.clone(),
@@ -418,17 +418,17 @@ mod tests {
             SenderRank::ALL.map(|rank| move |at| TraitProvenance { at, rank });
         let plan = |plan: Value| object(json!({ "plan": plan }));
         let mut traits = empty();
-        let mut say = |said: Value, word: TraitProvenance| {
-            let said = traits.apply_statements(&plan(said), word, room(1000));
-            (said.is_changed, traits.values.get("plan").cloned())
+        let mut state = |stated: Value, word: TraitProvenance| {
+            let changes = traits.apply_statements(&plan(stated), word, room(1000));
+            (changes.is_changed, traits.values.get("plan").cloned())
         };
-        say(json!("free"), claimed(9));
-        assert_eq!(say(json!("pro"), proven(2)), (true, Some(json!("pro"))));
-        assert_eq!(say(json!("max"), claimed(10)), (false, Some(json!("pro"))));
-        assert_eq!(say(Value::Null, claimed(11)), (false, Some(json!("pro"))));
-        assert_eq!(say(Value::Null, server(1)), (true, None), "taken back");
-        assert_eq!(say(json!("pro"), proven(12)), (false, None), "it stays so");
-        assert_eq!(say(json!("vip"), server(3)), (true, Some(json!("vip"))));
+        state(json!("free"), claimed(9));
+        assert_eq!(state(json!("pro"), proven(2)), (true, Some(json!("pro"))));
+        assert_eq!(state(json!("max"), claimed(10)), (false, Some(json!("pro"))));
+        assert_eq!(state(Value::Null, claimed(11)), (false, Some(json!("pro"))));
+        assert_eq!(state(Value::Null, server(1)), (true, None), "taken back");
+        assert_eq!(state(json!("pro"), proven(12)), (false, None), "it stays so");
+        assert_eq!(state(json!("vip"), server(3)), (true, Some(json!("vip"))));
     }
 
     #[test]
@@ -445,14 +445,15 @@ mod tests {
         }
         assert!(refused > 10 && traits.bytes <= 200, "claims have their share");
         let servers = object(json!({ "plan": "p".repeat(200) }));
-        let said = traits.apply_statements(&servers, word(1, SenderRank::Server), limits.into());
-        assert_eq!((said.refused, said.is_changed), (0, true));
+        let changes = traits.apply_statements(&servers, word(1, SenderRank::Server), limits.into());
+        assert_eq!((changes.refused, changes.is_changed), (0, true));
         assert!(!traits.values.contains_key("junk0") && traits.bytes <= 300, "the oldest go");
-        let said = traits.apply_statements(&junk(30), word(30, SenderRank::Claimed), limits.into());
-        assert_eq!(traits.values["plan"], servers["plan"], "{said:?}");
+        let changes =
+            traits.apply_statements(&junk(30), word(30, SenderRank::Claimed), limits.into());
+        assert_eq!(traits.values["plan"], servers["plan"], "{changes:?}");
         let more = object(json!({ "more": "m".repeat(120) }));
-        let said = traits.apply_statements(&more, word(40, SenderRank::Proven), limits.into());
-        assert_eq!(said.refused, 1, "what a server said makes no room");
+        let changes = traits.apply_statements(&more, word(40, SenderRank::Proven), limits.into());
+        assert_eq!(changes.refused, 1, "what a server said makes no room");
         for n in 0..100 {
             traits.apply_statements(
                 &object(json!({ "plan2": null })),

@@ -186,7 +186,7 @@ pub(super) fn device(event: &Event, agents: &UserAgentParser) -> JsonObject {
             device.insert(key.to_owned(), json!(value));
         }
     };
-    let said = |object: &str, key: &str| {
+    let stated = |object: &str, key: &str| {
         event.context.as_ref()?.get(object)?.get(key).and_then(Value::as_str)
     };
     let agent = event.facts.user_agent.as_deref();
@@ -195,11 +195,11 @@ pub(super) fn device(event: &Event, agents: &UserAgentParser) -> JsonObject {
     let read = agents.read(agent);
     let hints = event.facts.hints.as_ref();
     let os = hints.and_then(|hints| hints.platform.as_deref());
-    let os = os.or_else(|| said("os", "name")).or(read.os.as_deref());
+    let os = os.or_else(|| stated("os", "name")).or(read.os.as_deref());
     set("os", os);
     let is_same = os == read.os.as_deref();
     let version = read.os_version.as_deref().filter(|_| is_same);
-    set("os_version", said("os", "version").or(version));
+    set("os_version", stated("os", "version").or(version));
     let is_mobile = hints.and_then(|hints| hints.mobile).unwrap_or(read.is_mobile);
     let kind = read.kind.or(match os {
         None => None,
@@ -373,12 +373,12 @@ mod tests {
     fn device_is_read_from_user_agents() {
         let agents = UserAgentParser::default();
         for _twice in 0..2 {
-            for (agent, said) in SEEN {
+            for (agent, stated) in SEEN {
                 let event = event(json!({ "userAgent": agent }), json!({}));
                 let found = device(&event, &agents);
                 let keys = ["type", "os", "os_version", "browser", "browser_version"];
                 let found = keys.map(|key| found.get(key).and_then(Value::as_str).unwrap_or(""));
-                assert_eq!(found, *said, "{agent}");
+                assert_eq!(found, *stated, "{agent}");
             }
         }
     }

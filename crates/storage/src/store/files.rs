@@ -260,8 +260,8 @@ mod tests {
             let folder = crashed(checkpoint).await;
             let path = folder.path().join("tagway.db");
             fs::write(&path, "").unwrap();
-            let said = refusal(folder.path());
-            assert!(said.contains("0 bytes") && said.contains("backup"), "{said}");
+            let message = refusal(folder.path());
+            assert!(message.contains("0 bytes") && message.contains("backup"), "{message}");
             fs::remove_file(&path).unwrap();
             assert!(refusal(folder.path()).contains("is missing"));
             assert!(!path.exists(), "none is made in its place");
@@ -286,8 +286,11 @@ mod tests {
         open(folder.path()).unwrap().close().await;
         let file = File::options().write(true).open(&path).unwrap();
         file.set_len(length - 4096 * 3 - 100).unwrap();
-        let said = refusal(folder.path());
-        assert!(said.contains("is truncated") && said.contains(&length.to_string()), "{said}");
+        let message = refusal(folder.path());
+        assert!(
+            message.contains("is truncated") && message.contains(&length.to_string()),
+            "{message}"
+        );
     }
 
     #[tokio::test]

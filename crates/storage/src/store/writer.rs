@@ -497,9 +497,9 @@ mod tests {
             &self,
             apply: impl FnMut(&Connection) -> rusqlite::Result<()> + Send + 'static,
         ) -> Result<(), Arc<StoreWriteError>> {
-            let (sender, told) = oneshot::channel();
+            let (sender, answer) = oneshot::channel();
             self.writer.submit(Box::new(ScriptedWrite(apply, Some(sender))));
-            told.await.unwrap()
+            answer.await.unwrap()
         }
 
         async fn insert(&self, n: i64) -> Result<(), Arc<StoreWriteError>> {
@@ -534,9 +534,9 @@ mod tests {
         let end = WriterExitGuard { queue: queue.clone(), writable: watch::Sender::new(true) };
         let writer = StoreWriter { queue, writable: end.writable.subscribe(), thread: None };
         let submit = || {
-            let (sender, told) = oneshot::channel();
+            let (sender, answer) = oneshot::channel();
             writer.submit(Box::new(ScriptedWrite(|_: &Connection| Ok(()), Some(sender))));
-            told
+            answer
         };
         let waiting = submit();
         std::thread::spawn(move || {
@@ -545,8 +545,8 @@ mod tests {
         })
         .join()
         .unwrap_err();
-        for told in [waiting, submit()] {
-            assert!(matches!(told.await.unwrap().unwrap_err().as_ref(), StoreWriteError::Closed));
+        for answer in [waiting, submit()] {
+            assert!(matches!(answer.await.unwrap().unwrap_err().as_ref(), StoreWriteError::Closed));
         }
         assert!(!*writer.writable.borrow());
     }

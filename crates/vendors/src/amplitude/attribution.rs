@@ -87,13 +87,13 @@ impl AmplitudeAttribution {
 /// Returns the campaign that brought the visitor, under the names that follow `utm_`: the client's, else the
 /// one that the gateway stored.
 pub(super) fn campaign(event: &EnrichedEvent) -> Vec<(&'static str, &str)> {
-    let said =
+    let stated =
         |(key, name): (&'static str, &str)| Some((key, event.context_text(&["campaign", name])?));
-    let said: Vec<_> = CAMPAIGN.into_iter().filter_map(said).collect();
-    if !said.is_empty() {
-        return said;
+    let stated: Vec<_> = CAMPAIGN.into_iter().filter_map(stated).collect();
+    if !stated.is_empty() {
+        return stated;
     }
-    let Some(seen) = &event.event.facts.campaign else { return said };
+    let Some(seen) = &event.event.facts.campaign else { return stated };
     let seen = [&seen.source, &seen.medium, &seen.name, &seen.term, &seen.content, &seen.id];
     let seen = CAMPAIGN.into_iter().zip(seen);
     seen.filter_map(|((key, _), value)| Some((key, value.as_deref()?))).collect()

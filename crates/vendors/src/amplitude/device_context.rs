@@ -68,8 +68,8 @@ pub(super) fn add(upload: &mut JsonObject, event: &EnrichedEvent) {
     }
     let language = text(&["locale"]).or(event.event.facts.language.as_deref());
     put_text(upload, "language", language);
-    for (key, said) in [("location_lat", "latitude"), ("location_lng", "longitude")] {
-        if let Some(degrees) = event.context(&["location", said]).and_then(products::number) {
+    for (key, name) in [("location_lat", "latitude"), ("location_lng", "longitude")] {
+        if let Some(degrees) = event.context(&["location", name]).and_then(products::number) {
             upload.insert(key.to_owned(), Value::Number(degrees));
         }
     }

@@ -112,17 +112,17 @@ pub(super) fn session(event: &EnrichedEvent, cookie: Option<&AmplitudeSdkCookie>
     let option = VENDOR
         .options(event)
         .and_then(|options| ["session_id", "sessionId"].iter().find_map(|key| options.get(*key)));
-    if let Some(said) = option {
-        if products::whole_number(said) == Some(-1) {
+    if let Some(stated) = option {
+        if products::whole_number(stated) == Some(-1) {
             return None;
         }
-        if let Some(session) = milliseconds(said, event) {
+        if let Some(session) = milliseconds(stated, event) {
             return Some(session);
         }
     }
     event
         .context(&["sessionId"])
-        .and_then(|said| milliseconds(said, event))
+        .and_then(|stated| milliseconds(stated, event))
         .or_else(|| cookie?.session_at(event))
         .or_else(|| {
             let session = event.event.facts.session?;
@@ -140,9 +140,9 @@ impl AmplitudeSdkCookie {
 }
 
 /// Reads a number of milliseconds, or a date.
-fn milliseconds(said: &Value, event: &EnrichedEvent) -> Option<i64> {
-    let date = || Some(read_date_text(said.as_str()?)?.as_millisecond());
-    plausible(products::whole_number(said).or_else(date)?, event)
+fn milliseconds(stated: &Value, event: &EnrichedEvent) -> Option<i64> {
+    let date = || Some(read_date_text(stated.as_str()?)?.as_millisecond());
+    plausible(products::whole_number(stated).or_else(date)?, event)
 }
 
 fn plausible(session: i64, event: &EnrichedEvent) -> Option<i64> {

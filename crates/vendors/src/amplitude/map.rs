@@ -176,12 +176,12 @@ impl AmplitudeMapper<'_> {
     fn viewed(mut self, what: &str) -> Result<AmplitudePayload, Outcome> {
         let event = &*self.event.event;
         let given = event.properties.as_ref();
-        let said = |own: &Option<String>, key: &str| {
+        let stated = |own: &Option<String>, key: &str| {
             let property = || products::text(given?.get(key)?);
             let own = own.clone().filter(|name| !name.trim().is_empty());
             own.or_else(property).map(|name| cut(name.trim()).to_owned())
         };
-        let (name, category) = (said(&event.name, "name"), said(&event.category, "category"));
+        let (name, category) = (stated(&event.name, "name"), stated(&event.category, "category"));
         let event_type = match name.as_ref().or(category.as_ref()) {
             Some(shown) => format!("Viewed {shown} {what}"),
             None => format!("Loaded a {what}"),
@@ -270,9 +270,9 @@ impl AmplitudeMapper<'_> {
         let empty = JsonObject::new();
         let traits = self.event.event.traits.as_ref().unwrap_or(&empty);
         let of_trait = |name: &Option<String>| products::text(traits.get(name.as_ref()?)?);
-        let said = || self.event.context_text(&["groupType"]).map(str::to_owned);
+        let stated = || self.event.context_text(&["groupType"]).map(str::to_owned);
         let kind = of_trait(&self.settings.group_type_trait)
-            .or_else(said)
+            .or_else(stated)
             .unwrap_or_else(|| self.settings.group_type.clone());
         let name = of_trait(&self.settings.group_value_trait)
             .or_else(|| self.event.event.group_id.clone());

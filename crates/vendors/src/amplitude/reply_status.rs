@@ -63,13 +63,13 @@ pub(super) fn read(
     if outcomes.iter().any(Option::is_some) {
         return AmplitudeOutcome::Parted(outcomes);
     }
-    let said = error_message(reply, settings);
+    let message = error_message(reply, settings);
     AmplitudeOutcome::Whole(if status == 400 {
-        Outcome::Refused(OutcomeReason::detailed("refused", said))
+        Outcome::Refused(OutcomeReason::detailed("refused", message))
     } else {
         // No event is named: the whole project sends too much.
         let after = Some(after.unwrap_or(THROTTLE_WAIT));
-        Outcome::Retry { reason: OutcomeReason::detailed("rate_limited", said), after }
+        Outcome::Retry { reason: OutcomeReason::detailed("rate_limited", message), after }
     })
 }
 
@@ -174,8 +174,8 @@ fn mark_throttled(
     after: Duration,
 ) {
     let spent = || {
-        let said = "the user's or device's daily quota is used up";
-        Outcome::Dead(OutcomeReason::detailed("daily_quota_exceeded", said))
+        let message = "the user's or device's daily quota is used up";
+        Outcome::Dead(OutcomeReason::detailed("daily_quota_exceeded", message))
     };
     let throttled = || Outcome::Throttled { reason: OutcomeReason::new("throttled"), after };
     let listed = |user_part: &str, device_part: &str, ids: &AmplitudeIds| {

@@ -12,15 +12,18 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::secret("api_key")
         .example("${AMPLITUDE_KEY}")
         .required()
-        .doc("of the project; required"),
+        .doc("the project's API key; required"),
     Setting::secret("secret_key")
         .example("${AMPLITUDE_SECRET}")
-        .doc("of the project, for cohorts; events do not need it"),
-    Setting::word("region", &["us", "eu"]).default("us").doc("or \"eu\": the project's region"),
-    Setting::word("api", &["http", "batch"])
-        .default("http")
-        .doc("or \"batch\": larger requests and more events per visitor, visible later"),
-    Setting::text("currency").example("EUR").doc("of orders without a currency"),
+        .doc("the project's secret key, for cohorts; events do not need it"),
+    Setting::word("region", &["us", "eu"])
+        .default("us")
+        .doc("the project's region: \"us\" or \"eu\""),
+    Setting::word("api", &["http", "batch"]).default("http").doc(
+        "\"http\": HTTP V2; \"batch\": larger requests and more events per visitor, visible \
+             later",
+    ),
+    Setting::text("currency").example("EUR").doc("the currency of orders without one"),
     Setting::texts("user_properties")
         .example("[\"plan\"]")
         .doc("traits that are sent with every event; none by default"),

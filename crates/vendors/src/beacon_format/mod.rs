@@ -97,6 +97,10 @@ pub fn json(bytes: &[u8], bounds: &BeaconLimits) -> Option<Value> {
 }
 
 /// Returns the text of a JSON object or list in a field: as it is, or as base64, perhaps of gzip.
+///
+/// # Errors
+///
+/// [`BeaconDecodeError::Malformed`] if the text is neither; an error of its own if the unpacked text is too large.
 pub fn unpacked<'t>(
     text: &'t str,
     bounds: &BeaconLimits,

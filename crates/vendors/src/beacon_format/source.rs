@@ -52,9 +52,9 @@ mod tests {
 
     #[test]
     fn own_names_are_returned_to_their_client_only() {
-        let mut said = source("mixpanel", Some("2.83.0"), "/track", Some("$mp_web_page_view"));
-        said.insert("operations".to_owned(), json!({ "$add": { "logins": 1 } }));
-        let event = test_support::event(json!({ "type": "page", "context": { "source": said } }));
+        let mut stated = source("mixpanel", Some("2.83.0"), "/track", Some("$mp_web_page_view"));
+        stated.insert("operations".to_owned(), json!({ "$add": { "logins": 1 } }));
+        let event = test_support::event(json!({ "type": "page", "context": { "source": stated } }));
         assert_eq!(own_name(&event, "mixpanel"), Some("$mp_web_page_view"));
         assert!(own_operations(&event, "mixpanel").is_some_and(|all| all.contains_key("$add")));
         assert_eq!(

@@ -196,9 +196,9 @@ fn rejection_error(reply: &VendorReply) -> Outcome {
     let body = reply.json().unwrap_or_default();
     let error = body.get("error").unwrap_or(&body);
     let text = |key| error.get(key).and_then(Value::as_str);
-    let said = match (text("type"), text("message")) {
+    let reported = match (text("type"), text("message")) {
         (Some(kind), Some(message)) => Some(format!("{kind}: {message}")),
         (one, other) => one.or(other).map(str::to_owned),
     };
-    refusal_error(reply, said)
+    refusal_error(reply, reported)
 }

@@ -64,9 +64,9 @@ impl DriftContactSync<'_> {
         if let Some(account) = account {
             self.client.account(account).await?;
         }
-        let mut portrait = self.contact_attributes();
-        portrait.insert("company".to_owned(), name.into());
-        self.upsert(portrait).await.map(|_id| ())
+        let mut fields = self.contact_attributes();
+        fields.insert("company".to_owned(), name.into());
+        self.upsert(fields).await.map(|_id| ())
     }
 
     /// Returns the contact: from the cache, found, or made.
@@ -87,26 +87,26 @@ impl DriftContactSync<'_> {
     }
 
     /// Updates the contact with the person's data, or makes it, and returns its id.
-    async fn upsert(&self, portrait: JsonObject) -> Result<i64, Outcome> {
+    async fn upsert(&self, fields: JsonObject) -> Result<i64, Outcome> {
         let known = match self.remembered() {
             Some(id) => Some(id),
             None => self.find().await?.map(|found| found.id),
         };
-        self.settle(known, portrait).await
+        self.settle(known, fields).await
     }
 
     /// Changes the contact or makes it, even if other calls delete or make it meanwhile.
-    async fn settle(&self, mut known: Option<i64>, portrait: JsonObject) -> Result<i64, Outcome> {
+    async fn settle(&self, mut known: Option<i64>, fields: JsonObject) -> Result<i64, Outcome> {
         for _ in 0..MAX_CONTACT_CHANGES {
             known = match known {
-                Some(id) => match self.client.change(id, &portrait).await? {
+                Some(id) => match self.client.change(id, &fields).await? {
                     DriftCallOutcome::Accepted => return Ok(self.remember(id)),
                     DriftCallOutcome::Rejected(_gone) => {
                         self.forget();
                         self.find().await?.map(|found| found.id)
                     }
                 },
-                None => match self.make(&portrait).await? {
+                None => match self.make(&fields).await? {
                     DriftCreateOutcome::New(id) => return Ok(self.remember(id)),
                     // Another call may have made it since the search.
                     DriftCreateOutcome::Refused(stop) => Some(self.find().await?.ok_or(stop)?.id),
@@ -116,11 +116,11 @@ impl DriftContactSync<'_> {
         Err(Outcome::Retry { reason: OutcomeReason::new("contact_moves"), after: None })
     }
 
-    async fn make(&self, portrait: &JsonObject) -> Result<DriftCreateOutcome, Outcome> {
+    async fn make(&self, fields: &JsonObject) -> Result<DriftCreateOutcome, Outcome> {
         if self.identity.email.is_none() {
             return Err(Outcome::skipped("unknown_contact"));
         }
-        self.client.make(portrait).await
+        self.client.make(fields).await
     }
 
     async fn find(&self) -> Result<Option<DriftContactMatch>, Outcome> {
@@ -133,12 +133,12 @@ impl DriftContactSync<'_> {
 
     /// Returns the entry for the timeline of this contact.
     fn timeline_entry(&self, entry: &DriftTimelineEntry, contact: i64) -> JsonObject {
-        let mut told = entry.body.clone();
+        let mut reference = entry.body.clone();
         match &self.identity.user_id {
-            Some(user_id) => told.insert("externalId".to_owned(), user_id.as_str().into()),
-            None => told.insert("contactId".to_owned(), contact.into()),
+            Some(user_id) => reference.insert("externalId".to_owned(), user_id.as_str().into()),
+            None => reference.insert("contactId".to_owned(), contact.into()),
         };
-        told
+        reference
     }
 
     fn remembered(&self) -> Option<i64> {

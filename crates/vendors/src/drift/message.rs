@@ -108,9 +108,9 @@ fn build_action(
             Value::Bool(claim) => Some(claim.to_string()),
             other => products::text(other),
         };
-        let told = select_values(properties, &settings.event_attributes);
+        let selected = select_values(properties, &settings.event_attributes);
         let mut attributes = JsonObject::new();
-        for (name, value) in told {
+        for (name, value) in selected {
             match text(value) {
                 Some(text) => {
                     attributes.insert(name, text.into());
@@ -156,8 +156,8 @@ pub(super) fn attributes(
 
 /// Returns the contact's tags, in the form of the tags' call.
 fn tags(event: &EnrichedEvent, settings: &DriftSettings) -> Vec<Value> {
-    let said = settings.tags_trait.as_deref().and_then(|name| event.person_trait(name));
-    let texts = match said {
+    let stated = settings.tags_trait.as_deref().and_then(|name| event.person_trait(name));
+    let texts = match stated {
         Some(Value::Array(tags)) => tags.as_slice(),
         Some(tag) => std::slice::from_ref(tag),
         None => return Vec::new(),

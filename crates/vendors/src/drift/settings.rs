@@ -1,17 +1,17 @@
 //! `[sites.destinations.settings]` of a Drift destination, besides the access token and the bounds of
 //! the cache of contacts.
 
-use crate::person;
+use crate::person::{self, COUNTRY_CODE_DOC};
 use tagway_core::values::telephone::TelephoneReader;
 use tagway_settings::{Setting, SettingsSection};
 
 /// The settings of a destination of this vendor.
 pub(crate) const SETTINGS: &[Setting] = &[
-    Setting::secret("access_token")
-        .example("${DRIFT_TOKEN}")
-        .required()
-        .doc("required; scopes contact_read, contact_write, account_write"),
-    Setting::text("default_country_code").example("41").doc("as for ga4"),
+    Setting::secret("access_token").example("${DRIFT_TOKEN}").required().doc(
+        "the app's access token, with the scopes contact_read, contact_write and \
+             account_write; required",
+    ),
+    Setting::text("default_country_code").example("41").doc(COUNTRY_CODE_DOC),
     Setting::texts("attributes")
         .example("[\"plan\", \"address.city\"]")
         .doc("traits that are sent as custom attributes of the contact"),
@@ -33,9 +33,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::boolean("pages")
         .default("false")
         .doc("true: pages and screens are sent as events, \"Viewed NAME\""),
-    Setting::boolean("retry_ambiguous")
-        .default("false")
-        .doc("after a timeout; true: events may be sent twice, but are not lost"),
+    Setting::boolean("retry_ambiguous").default("false").doc(
+        "true: events are sent again after a timeout, and may be counted twice; false: they \
+             become dead letters, and may be lost",
+    ),
     Setting::text("embed_id")
         .example("xyz789")
         .doc("the public id of the widget, with mode = \"client\" or \"both\""),

@@ -47,8 +47,8 @@ async fn timeline_timeout_is_retried_only_with_retry_ambiguous() {
 async fn ids_keep_all_their_bits() {
     let wire = Wire::default().then(200, found());
     assert_eq!(drift("").deliver(&[clicked()], &wire).await, [Outcome::Delivered]);
-    let told: Value = serde_json::from_slice(wire.requests()[1].body()).unwrap();
-    assert_eq!(told["contactId"], ID);
+    let sent: Value = serde_json::from_slice(wire.requests()[1].body()).unwrap();
+    assert_eq!(sent["contactId"], ID);
 }
 
 #[tokio::test]
@@ -63,8 +63,8 @@ async fn cached_contact_that_is_gone_is_looked_up_again() {
         .then(200, made)
         .then(200, json!(null));
     assert_eq!(vendor.deliver(&[clicked()], &wire).await, [Outcome::Delivered]);
-    let told: Value = serde_json::from_slice(wire.requests()[3].body()).unwrap();
-    assert_eq!(told["contactId"], ID + 1);
+    let sent: Value = serde_json::from_slice(wire.requests()[3].body()).unwrap();
+    assert_eq!(sent["contactId"], ID + 1);
 }
 
 #[tokio::test]

@@ -22,15 +22,15 @@ pub(super) struct Ga4Session {
 /// Returns the client id: the client's, that of gtag's cookie, else a pair made of the visitor's own
 /// identity, always the same for the same visitor. `None` for an event without any id.
 pub(super) fn client_id(event: &EnrichedEvent) -> Option<String> {
-    let said = |value: Option<&Value>| value.and_then(Value::as_str).and_then(pair);
+    let stated = |value: Option<&Value>| value.and_then(Value::as_str).and_then(pair);
     let option = VENDOR
         .options(event)
         .and_then(|options| options.get("clientId").or(options.get("client_id")));
     let cookie = event.event.facts.cookies.get("_ga").map(String::as_str).and_then(pair);
-    said(option)
+    stated(option)
         .or(cookie)
-        .or_else(|| said(event.context(&["clientIds", "ga4", "clientId"])))
-        .or_else(|| said(event.context(&["clientIds", "ga4", "client_id"])))
+        .or_else(|| stated(event.context(&["clientIds", "ga4", "clientId"])))
+        .or_else(|| stated(event.context(&["clientIds", "ga4", "client_id"])))
         .or_else(|| minted(event))
         .or_else(|| {
             let id = event.event.anonymous_id.as_deref().or(event.event.user_id.as_deref())?;

@@ -411,16 +411,17 @@ fn consent(event: &EnrichedEvent) -> JsonObject {
     let options = VENDOR.options(event).and_then(|options| options.get("consents"));
     let recorded = event.context(&["consent", "categoryPreferences"]).and_then(Value::as_object);
     for name in ["ad_user_data", "ad_personalization"] {
-        let said = options.and_then(|options| options.get(name)).and_then(Value::as_str);
-        let said =
-            said.filter(|said| matches!(*said, "GRANTED" | "DENIED")).map(|said| said == "GRANTED");
+        let stated = options.and_then(|options| options.get(name)).and_then(Value::as_str);
+        let stated = stated
+            .filter(|stated| matches!(*stated, "GRANTED" | "DENIED"))
+            .map(|stated| stated == "GRANTED");
         let answer = |category: &str| {
             let found = recorded?.iter().find(|(key, _)| key.eq_ignore_ascii_case(category));
             found.and_then(|(_, answer)| answer.as_bool())
         };
         let recorded =
             || answer(name).or_else(|| answer("advertising")).or_else(|| answer("marketing"));
-        if let Some(granted) = said.or_else(recorded) {
+        if let Some(granted) = stated.or_else(recorded) {
             let word = if granted { "GRANTED" } else { "DENIED" };
             consent.insert(name.to_owned(), json!(word));
         }

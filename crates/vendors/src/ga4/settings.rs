@@ -3,7 +3,8 @@
 use http::Uri;
 use url::Url;
 
-use crate::{person, products};
+use crate::person::{self, COUNTRY_CODE_DOC};
+use crate::products;
 use tagway_core::values::telephone::TelephoneReader;
 use tagway_settings::{SecretString, Setting, SettingsSection};
 
@@ -12,17 +13,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::text("measurement_id")
         .example("G-ABC123")
         .required()
-        .doc("of the web stream; required"),
+        .doc("the web stream's measurement id; required"),
     Setting::secret("api_secret")
         .example("${GA4_SECRET}")
         .required()
-        .doc("of the same stream; required"),
+        .doc("a Measurement Protocol secret of the same stream; required"),
     Setting::word("region", &["global", "eu"])
         .default("global")
-        .doc("or \"eu\": collected and processed within the EU"),
-    Setting::text("currency")
-        .example("EUR")
-        .doc("of orders without a currency; without both, orders become dead letters"),
+        .doc("\"global\", or \"eu\": events are collected and processed within the EU"),
+    Setting::text("currency").example("EUR").doc(
+        "the currency of orders without one; if it is not set, such orders become dead letters",
+    ),
     Setting::texts("user_properties")
         .example("[\"plan\"]")
         .doc("traits that are sent as user properties; none by default"),
@@ -30,20 +31,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "true: name, address, e-mail and telephone of known users are sent, hashed in \
              Google's format; accept its terms for user-provided data first",
     ),
-    Setting::text("default_country_code").example("41").doc(
-        "calling code of telephone numbers without one, for people without a known \
-             country; otherwise the country of the visit is used",
+    Setting::text("default_country_code").example("41").doc(COUNTRY_CODE_DOC),
+    Setting::word("purchase_value", &["revenue", "total"]).default("revenue").doc(
+        "the amount that a purchase counts with: \"revenue\", without shipping and tax, or \
+             \"total\", with them",
     ),
-    Setting::word("purchase_value", &["revenue", "total"])
-        .default("revenue")
-        .doc("or \"total\", shipping and tax included"),
     Setting::word("late", &["drop", "untimed"]).default("drop").doc(
-        "events over 72 h old become dead letters; \"untimed\": sent with the current \
-             time",
+        "events over 72 h old: \"drop\" makes them dead letters, \"untimed\" sends them with \
+             the current time",
     ),
-    Setting::boolean("retry_ambiguous")
-        .default("true")
-        .doc("after a timeout; false: events may be lost, but are never counted twice"),
+    Setting::boolean("retry_ambiguous").default("true").doc(
+        "true: events are sent again after a timeout, and may be counted twice; false: they \
+             become dead letters, and may be lost",
+    ),
 ];
 
 /// The addresses of the collect endpoint, worldwide and within the EU.

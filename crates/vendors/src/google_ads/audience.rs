@@ -61,8 +61,8 @@ impl GoogleCustomerMatch {
         for (key, name) in
             [("ad_user_data", "adUserData"), ("ad_personalization", "adPersonalization")]
         {
-            if let Some(said) = section.opt_choice(key, &CONSENT) {
-                consent.insert(name.to_owned(), said.into());
+            if let Some(message) = section.opt_choice(key, &CONSENT) {
+                consent.insert(name.to_owned(), message.into());
             }
         }
         let secrets = tokens.secrets();
@@ -188,9 +188,9 @@ impl VendorAudience for GoogleCustomerMatch {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(AUTHORIZATION, bearer);
         let result = call.call(request).await;
-        let said = result.as_ref().ok().and_then(|reply| reply.json()).and_then(error_message);
-        let worded = |reason: OutcomeReason| match &said {
-            Some(said) => OutcomeReason::detailed(reason.code, said.as_str()),
+        let message = result.as_ref().ok().and_then(|reply| reply.json()).and_then(error_message);
+        let worded = |reason: OutcomeReason| match &message {
+            Some(message) => OutcomeReason::detailed(reason.code, message.as_str()),
             None => reason,
         };
         let outcome = match classify_reply(&result, call.now()) {
@@ -209,6 +209,6 @@ impl VendorAudience for GoogleCustomerMatch {
 fn error_message(body: Value) -> Option<String> {
     let error = body.get("error")?;
     let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
-    let said = format!("{}: {}", text("status"), text("message"));
-    Some(said.chars().take(MAX_ERROR_CHARS).collect())
+    let message = format!("{}: {}", text("status"), text("message"));
+    Some(message.chars().take(MAX_ERROR_CHARS).collect())
 }

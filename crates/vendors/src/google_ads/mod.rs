@@ -13,27 +13,38 @@ use std::num::NonZeroU32;
 use self::audience::GoogleCustomerMatch;
 use super::Vendor;
 use super::audience::ListOnlyDestination;
+use super::person::COUNTRY_CODE_DOC;
 use tagway_settings::Setting;
 
 /// The settings of a destination of this vendor.
 pub(crate) const SETTINGS: &[Setting] = &[
-    Setting::text("customer_id").example("123-456-7890").required().doc("of the account; required"),
+    Setting::text("customer_id")
+        .example("123-456-7890")
+        .required()
+        .doc("the account's number; required"),
     Setting::text("login_customer_id")
         .example("987-654-3210")
-        .doc("of the manager account with access to it"),
+        .doc("the number of the manager account with access to it"),
     Setting::text("client_id")
         .example("${GOOGLE_CLIENT_ID}")
         .required()
-        .doc("OAuth: of the application, with the scope .../auth/datamanager"),
-    Setting::secret("client_secret").example("${GOOGLE_CLIENT_SECRET}").required(),
-    Setting::secret("refresh_token").example("${GOOGLE_REFRESH_TOKEN}").required(),
-    Setting::word("ad_user_data", &["granted", "denied"])
-        .example("granted")
-        .doc("or \"denied\": the members' consent, sent with them; not sent by default"),
+        .doc("the OAuth application's id; required"),
+    Setting::secret("client_secret")
+        .example("${GOOGLE_CLIENT_SECRET}")
+        .required()
+        .doc("the OAuth application's secret; required"),
+    Setting::secret("refresh_token").example("${GOOGLE_REFRESH_TOKEN}").required().doc(
+        "the token that the application got when a user of the account granted it the scope \
+             .../auth/datamanager; required",
+    ),
+    Setting::word("ad_user_data", &["granted", "denied"]).example("granted").doc(
+        "the members' consent to the use of their data, sent with them: \"granted\" or \
+             \"denied\"; not sent by default",
+    ),
     Setting::word("ad_personalization", &["granted", "denied"])
         .example("granted")
-        .doc("the same for personalisation"),
-    Setting::text("default_country_code").example("41").doc("as for ga4"),
+        .doc("the same for personalised advertising"),
+    Setting::text("default_country_code").example("41").doc(COUNTRY_CODE_DOC),
 ];
 
 /// Google Ads' entry in the list of vendors.

@@ -58,9 +58,12 @@ impl GoogleAdsTokens {
             Outcome::Delivered => {}
             // `invalid_grant` and the like: a person must sign in again.
             Outcome::Refused(_) => {
-                let said = body.get("error").and_then(Value::as_str).unwrap_or("refused");
-                let said: String = said.chars().take(100).collect();
-                return Err(Outcome::Unauthorised(OutcomeReason::detailed("unauthorised", said)));
+                let message = body.get("error").and_then(Value::as_str).unwrap_or("refused");
+                let message: String = message.chars().take(100).collect();
+                return Err(Outcome::Unauthorised(OutcomeReason::detailed(
+                    "unauthorised",
+                    message,
+                )));
             }
             other => return Err(other),
         }

@@ -50,10 +50,10 @@ pub(super) fn contact(
     let created_at = person.created_at().and_then(|at| time::read_value(&Value::from(at.as_ref())));
     set("signed_up_at", created_at.map(|at| at.as_second().into()));
     set("last_seen_at", last_seen_at(event, now).map(Value::from));
-    let said = |keys: [&str; 2]| keys.iter().find_map(|key| event.person_trait(key));
-    let owner = said(["owner_id", "ownerId"]).and_then(products::whole_number);
+    let stated = |keys: [&str; 2]| keys.iter().find_map(|key| event.person_trait(key));
+    let owner = stated(["owner_id", "ownerId"]).and_then(products::whole_number);
     set("owner_id", owner.filter(|owner| *owner > 0).map(Value::from));
-    let refuses = said(["unsubscribed_from_emails", "unsubscribedFromEmails"]);
+    let refuses = stated(["unsubscribed_from_emails", "unsubscribedFromEmails"]);
     set("unsubscribed_from_emails", refuses.and_then(Value::as_bool).map(Value::from));
     let mut custom = match settings.attributes.is_empty() {
         true => JsonObject::new(),

@@ -88,20 +88,20 @@ impl IntercomContactSync<'_> {
 
     /// Updates the contact with the person's data, or makes it, and returns its id.
     async fn upsert(&self) -> Result<String, Outcome> {
-        let portrait = self.contact_attributes();
+        let attributes = self.contact_attributes();
         let mut known = match self.remembered() {
             Some(id) => Some(id),
             None => self.find().await?,
         };
         for _ in 0..MAX_CONTACT_CHANGES {
             let Some(id) = known else {
-                match self.make(portrait.clone()).await? {
+                match self.make(attributes.clone()).await? {
                     IntercomCreateOutcome::New(id) => return Ok(self.remember(id)),
                     IntercomCreateOutcome::Known(id) => known = Some(id),
                 }
                 continue;
             };
-            known = match self.client.change(&id, &portrait).await? {
+            known = match self.client.change(&id, &attributes).await? {
                 IntercomUpdateOutcome::Done => return Ok(self.remember(id)),
                 IntercomUpdateOutcome::Moved(to) => Some(to),
                 IntercomUpdateOutcome::Gone => {
@@ -131,14 +131,14 @@ impl IntercomContactSync<'_> {
         contact(self.event, self.identity, self.settings, self.client.call.now())
     }
 
-    async fn make(&self, mut portrait: JsonObject) -> Result<IntercomCreateOutcome, Outcome> {
+    async fn make(&self, mut attributes: JsonObject) -> Result<IntercomCreateOutcome, Outcome> {
         if self.identity.user_id.is_none() {
             if !self.settings.leads {
                 return Err(Outcome::skipped("unknown_contact"));
             }
-            portrait.insert("role".to_owned(), "lead".into());
+            attributes.insert("role".to_owned(), "lead".into());
         }
-        self.client.make(portrait).await
+        self.client.make(attributes).await
     }
 
     /// Looks for the contact: by the user's id, by the address, then as the lead of this device.

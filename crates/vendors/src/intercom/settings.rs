@@ -1,23 +1,27 @@
 //! `[sites.destinations.settings]` of an Intercom destination, besides the access token and the
 //! addresses (`api.rs`) and the bounds of the cache of contacts.
 
-use crate::{person, products};
+use crate::person::{self, COUNTRY_CODE_DOC};
+use crate::products;
 use tagway_core::values::telephone::TelephoneReader;
 use tagway_settings::{Setting, SettingsSection};
 
 /// The settings of a destination of this vendor.
 pub(crate) const SETTINGS: &[Setting] = &[
-    Setting::secret("access_token").example("${INTERCOM_TOKEN}").required().doc("required"),
+    Setting::secret("access_token")
+        .example("${INTERCOM_TOKEN}")
+        .required()
+        .doc("the access token of the workspace's app; required"),
     Setting::word("region", &["us", "eu", "au"])
         .default("us")
-        .doc("or \"eu\", \"au\": where the workspace is"),
+        .doc("the workspace's region: \"us\", \"eu\" or \"au\""),
     Setting::text("api_version")
         .default(super::api::VERSION)
         .doc("the version of the API that the gateway uses"),
-    Setting::text("currency")
-        .example("EUR")
-        .doc("of amounts without a currency; without both they are sent as plain numbers"),
-    Setting::text("default_country_code").example("41").doc("as for ga4"),
+    Setting::text("currency").example("EUR").doc(
+        "the currency of amounts without one; if it is not set, they are sent as plain numbers",
+    ),
+    Setting::text("default_country_code").example("41").doc(COUNTRY_CODE_DOC),
     Setting::texts("metadata_priority")
         .example("[\"order_id\"]")
         .doc("properties that are sent first; an event has at most 20"),
@@ -28,7 +32,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::texts("attributes")
         .example("[\"plan\", \"address.city\"]")
         .doc("traits that are sent as custom attributes; they must exist there"),
-    Setting::texts("company_attributes").example("[\"tier\"]").doc("the same for companies"),
+    Setting::texts("company_attributes")
+        .example("[\"tier\"]")
+        .doc("traits of groups that are sent as custom attributes of companies"),
     Setting::boolean("leads").default("false").doc(
         "true: people without a user id become leads, which are merged when they become \
              users",

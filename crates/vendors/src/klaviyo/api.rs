@@ -184,9 +184,9 @@ fn rejection_error(reply: &VendorReply) -> Outcome {
     let body = reply.json().unwrap_or_default();
     let first = body.pointer("/errors/0");
     let text = |key: &str| first.and_then(|it| it.get(key)).and_then(Value::as_str);
-    let said = match (text("code"), text("detail").or_else(|| text("title"))) {
+    let message = match (text("code"), text("detail").or_else(|| text("title"))) {
         (Some(code), Some(detail)) => Some(format!("{code}: {detail}")),
         (one, other) => one.or(other).map(str::to_owned),
     };
-    refusal_error(reply, said)
+    refusal_error(reply, message)
 }

@@ -63,8 +63,10 @@ pub const MAPPING_SETTINGS: &[Setting] = &[
     Setting::texts("traits")
         .example("[\"email\", \"plan\"]")
         .doc("traits that are sent; all by default"),
-    Setting::text("currency").example("EUR").doc("of events with amounts and without a currency"),
-    Setting::text("country").example("CH").doc("of people without a known country"),
+    Setting::text("currency")
+        .example("EUR")
+        .doc("the currency of events with amounts and without one"),
+    Setting::text("country").example("CH").doc("the country of people whose own is unknown"),
     Setting::tables("rules", &SettingsTable(&[rule::RULE_SETTINGS])),
 ];
 
@@ -247,11 +249,11 @@ impl EventMapping {
             return Err(WithheldReason::NotSelected);
         }
         let computed = event.computed.as_ref();
-        let mut sight = minijinja::Value::UNDEFINED;
+        let mut context = minijinja::Value::UNDEFINED;
         if self.condition.needs_content() {
-            sight = self.template_context(&event.event, &event.profile, computed);
+            context = self.template_context(&event.event, &event.profile, computed);
         }
-        match self.condition.holds(&self.templates, &sight) {
+        match self.condition.holds(&self.templates, &context) {
             Ok(true) => {}
             Ok(false) => return Err(WithheldReason::NotSelected),
             Err(error) => return Err(WithheldReason::Undecided(error.to_string())),
@@ -271,13 +273,13 @@ impl EventMapping {
             notes.rule = index;
             let is_for = rule.condition.is_for(draft.event.kind, draft.event.label());
             if is_for && rule.needs_content() {
-                sight = self.template_context(&draft.event, &draft.profile, computed);
+                context = self.template_context(&draft.event, &draft.profile, computed);
             }
             // A rule whose condition fails to evaluate does nothing.
-            let holds = is_for.then(|| rule.condition.holds(&self.templates, &sight).map(Some));
+            let holds = is_for.then(|| rule.condition.holds(&self.templates, &context).map(Some));
             let holds = holds.and_then(|holds| notes.value(|| "where".to_owned(), holds));
             if holds.unwrap_or(false) {
-                rule.apply(&mut draft, &self.templates, &sight, &mut notes);
+                rule.apply(&mut draft, &self.templates, &context, &mut notes);
             }
         }
         self.omissions.add(MappingBound::Mapping, draft.refused);

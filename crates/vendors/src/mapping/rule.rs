@@ -164,9 +164,9 @@ impl MappingCondition {
     pub(super) fn holds(
         &self,
         templates: &CompiledTemplates,
-        sight: &minijinja::Value,
+        context: &minijinja::Value,
     ) -> Result<bool, minijinja::Error> {
-        self.holds.as_ref().map_or(Ok(true), |holds| templates.holds(holds, sight))
+        self.holds.as_ref().map_or(Ok(true), |holds| templates.holds(holds, context))
     }
 }
 
@@ -253,7 +253,7 @@ impl MappingRule {
         &self,
         draft: &mut MappingDraft,
         templates: &CompiledTemplates,
-        sight: &minijinja::Value,
+        context: &minijinja::Value,
         notes: &mut MappingDiagnostics<'_>,
     ) {
         for (path, setting) in &self.set {
@@ -261,7 +261,7 @@ impl MappingRule {
                 AssignedValue::Constant(value) => draft.put(path, value),
                 AssignedValue::Template(handle) => {
                     let key = || format!("set \"{}\"", path.lookup().join("."));
-                    let value = notes.value(key, templates.evaluate(handle, sight));
+                    let value = notes.value(key, templates.evaluate(handle, context));
                     if let Some(value) = value {
                         draft.put(path, &value);
                     }

@@ -120,11 +120,11 @@ impl CompiledTemplates {
     pub(super) fn evaluate(
         &self,
         handle: &TemplateHandle,
-        sight: &minijinja::Value,
+        context: &minijinja::Value,
     ) -> Result<Option<Value>, Error> {
         let template = self.environment.get_template(&handle.name)?;
         let mut text = CappedWriter { text: Vec::new(), left: self.max_bytes };
-        let captured = template.render_captured_to(sight.clone(), &mut text)?;
+        let captured = template.render_captured_to(context.clone(), &mut text)?;
         if !handle.is_expression {
             let text = String::from_utf8_lossy(&text.text).into_owned();
             return Ok(Some(Value::String(text)).filter(|text| text != ""));
@@ -144,10 +144,10 @@ impl CompiledTemplates {
     pub(super) fn holds(
         &self,
         handle: &TemplateHandle,
-        sight: &minijinja::Value,
+        context: &minijinja::Value,
     ) -> Result<bool, Error> {
         let template = self.environment.get_template(&handle.name)?;
-        let captured = template.render_captured(sight.clone())?;
+        let captured = template.render_captured(context.clone())?;
         Ok(captured.state().lookup(RESULT).is_some_and(|value| value.is_true()))
     }
 }

@@ -69,64 +69,64 @@ fn with_ids(message: CanonicalMessage, fields: &FormFields<'_>) -> CanonicalMess
 
 /// Returns the track event of a hit that is no page view.
 fn action<'f>(fields: &'f FormFields<'_>, bounds: &BeaconLimits) -> Option<(&'f str, JsonObject)> {
-    let mut said = JsonObject::new();
-    let put_text = |said: &mut JsonObject, name: &str, parameter: &str| {
-        put(said, name, fields.get(parameter));
+    let mut stated = JsonObject::new();
+    let put_text = |stated: &mut JsonObject, name: &str, parameter: &str| {
+        put(stated, name, fields.get(parameter));
     };
     if let Some(goal) = fields.get("idgoal") {
         if goal == "0" {
             return Some(order(fields, bounds));
         }
-        put(&mut said, "goal_id", Some(goal));
-        put(&mut said, "revenue", amount(fields, "revenue"));
-        return Some(("Goal Conversion", said));
+        put(&mut stated, "goal_id", Some(goal));
+        put(&mut stated, "revenue", amount(fields, "revenue"));
+        return Some(("Goal Conversion", stated));
     }
     if let Some(medium) = fields.get("ma_mt") {
-        put_text(&mut said, "content_asset_id", "ma_id");
-        put_text(&mut said, "title", "ma_ti");
-        put_text(&mut said, "url", "ma_re");
-        put(&mut said, "position", number(fields, "ma_ps"));
-        put(&mut said, "total_length", number(fields, "ma_le"));
-        put(&mut said, "played", number(fields, "ma_st"));
+        put_text(&mut stated, "content_asset_id", "ma_id");
+        put_text(&mut stated, "title", "ma_ti");
+        put_text(&mut stated, "url", "ma_re");
+        put(&mut stated, "position", number(fields, "ma_ps"));
+        put(&mut stated, "total_length", number(fields, "ma_le"));
+        put(&mut stated, "played", number(fields, "ma_st"));
         let is_video = medium == "video";
         return Some((
             if is_video { "Video Content Playing" } else { "Audio Content Playing" },
-            said,
+            stated,
         ));
     }
     if let Some(url) = fields.get("download") {
-        put(&mut said, "url", Some(url));
-        return Some(("File Downloaded", said));
+        put(&mut stated, "url", Some(url));
+        return Some(("File Downloaded", stated));
     }
     if let Some(url) = fields.get("link") {
-        put(&mut said, "url", Some(url));
-        return Some(("Outbound Link Clicked", said));
+        put(&mut stated, "url", Some(url));
+        return Some(("Outbound Link Clicked", stated));
     }
     if let Some(query) = fields.get("search") {
-        put(&mut said, "query", Some(query));
-        put_text(&mut said, "category", "search_cat");
-        put(&mut said, "results", number(fields, "search_count"));
-        return Some(("Products Searched", said));
+        put(&mut stated, "query", Some(query));
+        put_text(&mut stated, "category", "search_cat");
+        put(&mut stated, "results", number(fields, "search_count"));
+        return Some(("Products Searched", stated));
     }
     if fields.get("c_n").is_some() || fields.get("c_i").is_some() {
-        put_text(&mut said, "content_name", "c_n");
-        put_text(&mut said, "content_piece", "c_p");
-        put_text(&mut said, "content_target", "c_t");
-        put_text(&mut said, "interaction", "c_i");
+        put_text(&mut stated, "content_name", "c_n");
+        put_text(&mut stated, "content_piece", "c_p");
+        put_text(&mut stated, "content_target", "c_t");
+        put_text(&mut stated, "interaction", "c_i");
         let is_interaction = fields.get("c_i").is_some();
-        return Some((if is_interaction { "Content Clicked" } else { "Content Viewed" }, said));
+        return Some((if is_interaction { "Content Clicked" } else { "Content Viewed" }, stated));
     }
     let (category, action) = (fields.get("e_c")?, fields.get("e_a")?);
-    put(&mut said, "category", Some(category));
-    put(&mut said, "action", Some(action));
-    put_text(&mut said, "label", "e_n");
-    put(&mut said, "value", number(fields, "e_v"));
-    Some((action, said))
+    put(&mut stated, "category", Some(category));
+    put(&mut stated, "action", Some(action));
+    put_text(&mut stated, "label", "e_n");
+    put(&mut stated, "value", number(fields, "e_v"));
+    Some((action, stated))
 }
 
 /// Returns an order, or the cart's current state if there is no order number.
 fn order<'f>(fields: &'f FormFields<'_>, bounds: &BeaconLimits) -> (&'f str, JsonObject) {
-    let mut said = JsonObject::new();
+    let mut stated = JsonObject::new();
     let worth = amount(fields, "revenue");
     let items =
         fields.get("ec_items").and_then(|text| beacon_format::json(text.as_bytes(), bounds));
@@ -135,19 +135,19 @@ fn order<'f>(fields: &'f FormFields<'_>, bounds: &BeaconLimits) -> (&'f str, Jso
         _ => Vec::new(),
     };
     let event = if let Some(order_id) = fields.get("ec_id") {
-        put(&mut said, "order_id", Some(order_id));
-        put(&mut said, "total", worth.clone());
-        put(&mut said, "revenue", worth.clone());
+        put(&mut stated, "order_id", Some(order_id));
+        put(&mut stated, "total", worth.clone());
+        put(&mut stated, "revenue", worth.clone());
         "Order Completed"
     } else {
         "Cart Updated"
     };
-    put(&mut said, "value", worth);
+    put(&mut stated, "value", worth);
     for (parameter, name) in ORDER {
-        put(&mut said, name, amount(fields, parameter));
+        put(&mut stated, name, amount(fields, parameter));
     }
-    put(&mut said, "products", Some(items));
-    (event, said)
+    put(&mut stated, "products", Some(items));
+    (event, stated)
 }
 
 /// Reads `[sku, name, category or [categories], price, quantity]`.
@@ -168,33 +168,33 @@ fn product(item: Value) -> Option<Value> {
 /// Returns the product, or the list of products, that the page shows. Later hits of the page repeat it,
 /// but they are no page views.
 fn viewed(fields: &FormFields<'_>, bounds: &BeaconLimits) -> Option<(&'static str, JsonObject)> {
-    let mut said = JsonObject::new();
+    let mut stated = JsonObject::new();
     let category = fields.get("_pkc").map(|text| {
         beacon_format::json(text.as_bytes(), bounds).unwrap_or_else(|| Value::from(text))
     });
     let is_product = fields.get("_pks").is_some() || fields.get("_pkn").is_some();
     if is_product {
-        put(&mut said, "product_id", fields.get("_pks"));
-        put(&mut said, "sku", fields.get("_pks"));
-        put(&mut said, "name", fields.get("_pkn"));
-        put(&mut said, "price", amount(fields, "_pkp"));
+        put(&mut stated, "product_id", fields.get("_pks"));
+        put(&mut stated, "sku", fields.get("_pks"));
+        put(&mut stated, "name", fields.get("_pkn"));
+        put(&mut stated, "price", amount(fields, "_pkp"));
     }
-    put_categories(&mut said, category);
-    if said.is_empty() {
+    put_categories(&mut stated, category);
+    if stated.is_empty() {
         return None;
     }
-    Some((if is_product { "Product Viewed" } else { "Product List Viewed" }, said))
+    Some((if is_product { "Product Viewed" } else { "Product List Viewed" }, stated))
 }
 
 /// Sets the first of several categories as the product's, and keeps all in `categories`.
-fn put_categories(said: &mut JsonObject, categories: Option<Value>) {
+fn put_categories(stated: &mut JsonObject, categories: Option<Value>) {
     let Some(Value::Array(mut all)) = categories else {
-        return put(said, "category", categories);
+        return put(stated, "category", categories);
     };
     all.retain(|category| category.as_str().is_some_and(|name| !name.is_empty()));
-    put(said, "category", all.first().cloned());
+    put(stated, "category", all.first().cloned());
     if all.len() > 1 {
-        put(said, "categories", Some(all));
+        put(stated, "categories", Some(all));
     }
 }
 

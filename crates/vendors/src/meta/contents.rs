@@ -60,9 +60,9 @@ pub(super) fn read_contents(value: &Value) -> Option<Value> {
         let id = text(line.get("id")?).filter(|id| !is_email(id))?;
         let mut content = content(&id, quantity(line).unwrap_or(1), line, "item_price")?;
         for name in DESCRIPTIONS {
-            let said = line.get(name).and_then(text).filter(|said| !is_email(said));
-            if let Some(said) = said {
-                content.insert(name.to_owned(), said.into());
+            let stated = line.get(name).and_then(text).filter(|stated| !is_email(stated));
+            if let Some(stated) = stated {
+                content.insert(name.to_owned(), stated.into());
             }
         }
         Some(Value::Object(content))

@@ -182,8 +182,8 @@ fn add_meta_properties(
             continue;
         };
         match read(value, *kind) {
-            Some(said) => {
-                data.insert((*name).to_owned(), said);
+            Some(stated) => {
+                data.insert((*name).to_owned(), stated);
             }
             None => dropped.add(name, unsent(value)),
         }
@@ -302,8 +302,8 @@ pub(super) fn read(value: &Value, kind: MetaPropertyKind) -> Option<Value> {
             products::whole_number(value).filter(|count| *count >= 0).map(Value::from)
         }
         MetaPropertyKind::OneOf(words) => {
-            let said = value.as_str()?;
-            words.iter().find(|word| **word == said).map(|word| json!(word))
+            let stated = value.as_str()?;
+            words.iter().find(|word| **word == stated).map(|word| json!(word))
         }
         MetaPropertyKind::Ids => contents::read_content_ids(value),
         MetaPropertyKind::Contents => contents::read_contents(value),

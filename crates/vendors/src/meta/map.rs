@@ -165,14 +165,14 @@ fn track_named(
 
 /// Returns the event that this one completes, from the client's `original_event_data`.
 fn original(properties: &JsonObject) -> Option<JsonObject> {
-    let said = properties.get("original_event_data")?.as_object()?;
+    let stated = properties.get("original_event_data")?.as_object()?;
     let mut original = JsonObject::new();
     for name in ["event_name", "order_id", "event_id"] {
-        if let Some(text) = said.get(name).and_then(products::text) {
+        if let Some(text) = stated.get(name).and_then(products::text) {
             original.insert(name.to_owned(), text.into());
         }
     }
-    if let Some(time) = said.get("event_time").and_then(products::whole_number) {
+    if let Some(time) = stated.get("event_time").and_then(products::whole_number) {
         original.insert("event_time".to_owned(), time.into());
     }
     (!original.is_empty()).then_some(original)
@@ -202,10 +202,10 @@ impl MetaProcessingOptions {
     /// arguments of Meta's own library.
     fn of(event: &EnrichedEvent, settings: &MetaSettings) -> Self {
         let limits = &settings.limited_data_use;
-        let said = event.context(&["dataProcessingOptions"]).and_then(Value::as_array);
-        let options = said.and_then(|said| said.first()?.as_array());
+        let stated = event.context(&["dataProcessingOptions"]).and_then(Value::as_array);
+        let options = stated.and_then(|stated| stated.first()?.as_array());
         let is_said = options.is_some_and(|options| options.contains(&json!("LDU")));
-        let number = |index: usize| said.and_then(|said| said.get(index)?.as_u64());
+        let number = |index: usize| stated.and_then(|stated| stated.get(index)?.as_u64());
         if is_said {
             let country = number(1).filter(|country| *country <= 1);
             let state = number(2).filter(|state| *state == 0 || (1000..=1010).contains(state));

@@ -176,8 +176,9 @@ impl Destination for MetaDestination {
                 break;
             }
         }
-        let unsaid = || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
-        ends.into_iter().map(|end| end.unwrap_or_else(unsaid)).collect()
+        let unmentioned =
+            || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
+        ends.into_iter().map(|end| end.unwrap_or_else(unmentioned)).collect()
     }
 
     fn missing_list_settings(&self) -> &'static [&'static str] {

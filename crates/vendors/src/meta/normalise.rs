@@ -170,7 +170,9 @@ pub(super) fn city(text: &str) -> Option<String> {
 pub(super) fn state(text: &str, country: Option<&str>) -> Option<String> {
     let (country, text) = match subdivision(text) {
         // "US-CA" (ISO 3166-2) names the country too.
-        Some((said, code)) if country.is_none_or(|country| country == said) => (Some(said), code),
+        Some((prefix, code)) if country.is_none_or(|country| country == prefix) => {
+            (Some(prefix), code)
+        }
         _ => (country.map(Cow::Borrowed), text),
     };
     let country = country.as_deref();

@@ -7,44 +7,50 @@ use url::Url;
 
 use super::audience::{MetaAudienceApi, is_number};
 use super::source::ACTION_SOURCES;
-use crate::{person, products};
+use crate::person::{self, COUNTRY_CODE_DOC};
+use crate::products;
 use tagway_core::values::telephone::TelephoneReader;
 use tagway_settings::{SecretString, Setting, SettingsSection};
 
 /// The settings of a destination of this vendor.
 pub(crate) const SETTINGS: &[Setting] = &[
-    Setting::text("pixel_id").example("1234567890").required().doc("or the dataset's id; required"),
+    Setting::text("pixel_id")
+        .example("1234567890")
+        .required()
+        .doc("the id of the pixel, or of the dataset; required"),
     Setting::secret("access_token")
         .example("${META_TOKEN}")
         .required()
-        .doc("of a system user, or created for the pixel; required"),
+        .doc("the access token of a system user, or one created for the pixel; required"),
     Setting::secret("app_secret")
         .example("${META_SECRET}")
-        .doc("signs each call; needed if the app requires it"),
+        .doc("the app's secret, which signs each call; needed if the app requires it"),
     Setting::text("api_version")
         .default(API_VERSION)
-        .doc("of the Graph API; Meta ends a version about two years after its release"),
-    Setting::text("test_event_code")
-        .example("TEST123")
-        .doc("for tests: events show in Events Manager at once, and do not count"),
+        .doc("the version of the Graph API; Meta ends a version about two years after its release"),
+    Setting::text("test_event_code").example("TEST123").doc(
+        "a code of Events Manager, for tests: it shows the events at once, and they do not \
+             count",
+    ),
     Setting::text("ad_account_id").example("act_123").doc(
-        "account of the Custom Audiences to which segments are synced; events do not \
+        "the account of the Custom Audiences to which segments are synced; events do not \
              need it",
     ),
-    Setting::text("currency")
-        .example("EUR")
-        .doc("of orders without a currency; without both, orders become dead letters"),
-    Setting::text("default_country_code").example("41").doc("as for ga4"),
-    Setting::word("order_event_id", &["message_id", "order_id"]).default("message_id").doc(
-        "or \"order_id\": the value that the page's own pixel sends as an order's \
-             eventID",
+    Setting::text("currency").example("EUR").doc(
+        "the currency of orders without one; if it is not set, such orders become dead letters",
     ),
-    Setting::word("purchase_value", &["total", "revenue", "value"])
-        .default("total")
-        .doc("or \"revenue\", without shipping and tax, or \"value\""),
+    Setting::text("default_country_code").example("41").doc(COUNTRY_CODE_DOC),
+    Setting::word("order_event_id", &["message_id", "order_id"]).default("message_id").doc(
+        "the value that the page's own pixel sends as an order's eventID: \"message_id\" or \
+             \"order_id\"",
+    ),
+    Setting::word("purchase_value", &["total", "revenue", "value"]).default("total").doc(
+        "the amount that a purchase counts with: \"total\", \"revenue\" (without shipping and \
+             tax) or \"value\"",
+    ),
     Setting::word("action_source", &ACTION_SOURCES)
         .default("other")
-        .doc("source of events that come neither from a page nor from an app"),
+        .doc("the source of events that come neither from a page nor from an app"),
     Setting::text_table("event_names")
         .example("{ \"Product Clicked\" = \"ViewContent\" }")
         .doc("track names and Meta's names for them; overrides the mapping"),
@@ -56,13 +62,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .doc("true: Meta processes every event as some US states require"),
     Setting::texts("limited_data_use_without")
         .example("[\"marketing\"]")
-        .doc("the same for visitors who did not grant all of these"),
+        .doc("the same for the events of visitors who did not grant all of these categories"),
     Setting::integer("limited_data_use_country", 0, 1)
         .default("0")
-        .doc("1: the United States; 0: Meta detects it"),
+        .doc("the country of limited_data_use: 1 is the United States; 0: Meta detects it"),
     Setting::integer("limited_data_use_state", 0, LAST_STATE)
         .default("0")
-        .doc("1000 to 1010, Meta's number of a state; 0: Meta detects it"),
+        .doc("the state of limited_data_use, 1000 to 1010, by Meta's numbers; 0: Meta detects it"),
 ];
 
 /// The Graph API, unless the endpoint says otherwise.

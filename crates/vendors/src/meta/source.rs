@@ -57,9 +57,10 @@ impl MetaEventSource {
     ///
     /// Returns a dead letter's code if the event names a source and lacks a field that Meta requires with it.
     pub(super) fn of(event: &EnrichedEvent, settings: &MetaSettings) -> Result<Self, &'static str> {
-        let said = event.property("action_source").and_then(Value::as_str);
-        let said = said.and_then(|said| ACTION_SOURCES.into_iter().find(|known| *known == said));
-        match said {
+        let stated = event.property("action_source").and_then(Value::as_str);
+        let stated =
+            stated.and_then(|stated| ACTION_SOURCES.into_iter().find(|known| *known == stated));
+        match stated {
             Some(WEBSITE) => match page_url(event) {
                 None => Err("missing_event_source_url"),
                 Some(_) if event.user_agent().is_none() => Err("missing_user_agent"),
@@ -69,7 +70,7 @@ impl MetaEventSource {
                 None => Err("missing_app_data"),
                 Some(data) => Ok(Self::app(data)),
             },
-            Some(said) => Ok(Self::elsewhere(said)),
+            Some(stated) => Ok(Self::elsewhere(stated)),
             None => Ok(Self::resolve_source(event, settings)),
         }
     }

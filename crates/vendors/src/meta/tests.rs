@@ -108,12 +108,12 @@ fn fbc_comes_from_cookie_then_property_then_click() {
     };
     let cookie = json!({ "cookies": { "_fbc": "fb.1.5.AbC.AQAAAQIB" },
         "clickIds": { "fbclid": { "value": "Def", "at": "2026-11-20T12:00:00Z" } } });
-    let said = json!({ "fbc": "fb.1.6.Ghi" });
+    let stated = json!({ "fbc": "fb.1.6.Ghi" });
     let plain = "https://www.shop.co.uk/";
     let clicked = "https://www.shop.co.uk/?fbclid=Xyz";
     let expected = |text: &str| Some(text.to_owned());
-    assert_eq!(fbc(cookie.clone(), said.clone(), clicked), expected("fb.1.5.AbC.AQAAAQIB"));
-    assert_eq!(fbc(json!({}), said.clone(), clicked), expected("fb.1.6.Ghi"));
+    assert_eq!(fbc(cookie.clone(), stated.clone(), clicked), expected("fb.1.5.AbC.AQAAAQIB"));
+    assert_eq!(fbc(json!({}), stated.clone(), clicked), expected("fb.1.6.Ghi"));
     assert_eq!(fbc(json!({}), json!({ "fbc": "broken" }), plain), None);
     let mut remembered = cookie;
     remembered.as_object_mut().unwrap().remove("cookies");

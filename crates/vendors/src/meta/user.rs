@@ -122,8 +122,8 @@ impl MetaUserData {
 
 /// Returns one of Meta's own numbers, from the event, the client's ids or the profile.
 fn own_number(event: &EnrichedEvent, name: &str) -> Option<String> {
-    let said = event.property(name).or_else(|| event.context(&["clientIds", name]));
-    let text = products::text(said.or_else(|| event.person_trait(name))?)?;
+    let stated = event.property(name).or_else(|| event.context(&["clientIds", name]));
+    let text = products::text(stated.or_else(|| event.person_trait(name))?)?;
     (text.len() <= MAX_NUMBER_CHARS && !is_email(&text)).then_some(text)
 }
 
@@ -171,11 +171,11 @@ pub(super) fn is_public(ip: &IpAddr) -> bool {
 /// Returns the browser's cookie, else the value that the client sent for it.
 fn browser_id(event: &EnrichedEvent, cookie: &str, property: &str) -> Option<String> {
     let cookie = event.event.facts.cookies.get(cookie).map(String::as_str);
-    let said = || event.property(property).and_then(Value::as_str);
+    let stated = || event.property(property).and_then(Value::as_str);
     let read = || event.context_text(&["clientIds", property]);
     let valid =
         |text: &str| cookies::MetaCookieValue::parse(text).map(|value| value.whole.to_owned());
-    cookie.and_then(valid).or_else(|| said().and_then(valid)).or_else(|| read().and_then(valid))
+    cookie.and_then(valid).or_else(|| stated().and_then(valid)).or_else(|| read().and_then(valid))
 }
 
 /// Returns the click that led to the site: the cookie's, else built of the click in the page's URL or of

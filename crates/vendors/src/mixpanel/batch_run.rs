@@ -225,10 +225,11 @@ impl<'p> MixpanelBatchRun<'p> {
 
     /// Returns the outcome of each event, in the order of the batch.
     pub(super) fn into_outcomes(self) -> Vec<Outcome> {
-        let unsaid = || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
+        let unmentioned =
+            || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
         self.pending_events
             .into_iter()
-            .map(|ticket| ticket.outcome.unwrap_or_else(unsaid))
+            .map(|ticket| ticket.outcome.unwrap_or_else(unmentioned))
             .collect()
     }
 

@@ -121,8 +121,8 @@ fn events(
     };
     let empty = JsonObject::new();
     let properties = event.event.properties.as_ref().unwrap_or(&empty);
-    let said = [MixpanelPropertySet { object: properties, except: &[] }];
-    let mut steps = vec![import(&name, stamp, &said, event, settings, dropped)];
+    let stated = [MixpanelPropertySet { object: properties, except: &[] }];
+    let mut steps = vec![import(&name, stamp, &stated, event, settings, dropped)];
     if event.event.kind != EventKind::Track {
         return Ok(steps);
     }
@@ -133,11 +133,11 @@ fn events(
                 time: event.event.timestamp.as_millisecond() - index - 1,
                 insert_id: identity::further_insert_id(&event.event.message_id, &index.to_string()),
             };
-            let said = [
+            let stated = [
                 MixpanelPropertySet { object: product, except: &[] },
                 MixpanelPropertySet { object: properties, except: ORDER_ONLY },
             ];
-            steps.push(import("Product Purchased", stamp, &said, event, settings, dropped));
+            steps.push(import("Product Purchased", stamp, &stated, event, settings, dropped));
         }
     }
     if has_identity(event) {
@@ -273,12 +273,12 @@ fn has_identity(event: &EnrichedEvent) -> bool {
 fn import(
     name: &str,
     stamp: MixpanelRecordKey,
-    said: &[MixpanelPropertySet<'_>],
+    stated: &[MixpanelPropertySet<'_>],
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
 ) -> MixpanelRecord {
-    let record = record(name, &stamp, said, event, settings, dropped);
+    let record = record(name, &stamp, stated, event, settings, dropped);
     MixpanelRecord {
         path: MixpanelEndpoint::Import,
         record,

@@ -74,7 +74,7 @@ fn of_traits(
     settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
 ) -> Vec<Vec<u8>> {
-    let is_said_once = |name: &str| said_once.is_some_and(|said| said.contains_key(name));
+    let is_said_once = |name: &str| said_once.is_some_and(|stated| stated.contains_key(name));
     let (mut set, mut once, mut union) = (JsonObject::new(), JsonObject::new(), JsonObject::new());
     let mut unset = Vec::new();
     for (name, value) in traits {
@@ -147,9 +147,9 @@ pub(super) fn group_ids<'e>(
 ) -> Vec<(&'e str, String)> {
     let traits = event.event.traits.as_ref();
     // A client that names the key of the id means no other key.
-    let said = event.context_text(&["groupType"]).zip(event.event.group_id.clone());
-    if let Some((said, id)) = said
-        && let Some(key) = settings.group_keys.iter().find(|key| *key == said)
+    let stated = event.context_text(&["groupType"]).zip(event.event.group_id.clone());
+    if let Some((stated, id)) = stated
+        && let Some(key) = settings.group_keys.iter().find(|key| *key == stated)
     {
         return vec![(key.as_str(), id)];
     }

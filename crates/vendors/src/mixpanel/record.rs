@@ -93,7 +93,7 @@ impl MixpanelPropertySet<'_> {
 pub(super) fn record(
     name: &str,
     stamp: &MixpanelRecordKey,
-    said: &[MixpanelPropertySet<'_>],
+    stated: &[MixpanelPropertySet<'_>],
     event: &EnrichedEvent,
     settings: &MixpanelSettings,
     dropped: &mut DroppedFields,
@@ -103,7 +103,7 @@ pub(super) fn record(
     fields.put("event", name);
     fields.put_object("properties", |fields| {
         put_own(fields, stamp, event, settings);
-        let mut properties = MixpanelProperties { fields, property_sets: said, dropped };
+        let mut properties = MixpanelProperties { fields, property_sets: stated, dropped };
         properties.put_groups(event, settings);
         properties.put_properties();
         properties.put_names(event);
@@ -148,14 +148,14 @@ struct MixpanelProperties<'f, 'b, 'e> {
 
 impl MixpanelProperties<'_, '_, '_> {
     fn has_property(&self, name: &str) -> bool {
-        self.property_sets.iter().any(|said| said.has(name))
+        self.property_sets.iter().any(|stated| stated.has(name))
     }
 
     fn put_properties(&mut self) {
-        for (index, said) in self.property_sets.iter().enumerate() {
+        for (index, stated) in self.property_sets.iter().enumerate() {
             let earlier = self.property_sets.get(..index).unwrap_or_default();
-            for (name, value) in said.object {
-                let is_elsewhere = said.except.contains(&name.as_str())
+            for (name, value) in stated.object {
+                let is_elsewhere = stated.except.contains(&name.as_str())
                     || earlier.iter().any(|earlier| earlier.has(name));
                 if is_elsewhere {
                 } else if RESERVED.contains(&name.as_str()) {

@@ -49,15 +49,15 @@ pub(super) fn read(
             }
             let code =
                 if status == StatusCode::PAYLOAD_TOO_LARGE { "too_large" } else { reason.code };
-            let said = body.as_ref().and_then(error_text);
-            MixpanelCallOutcome::Refused(with_message(code, reason.detail, said))
+            let message = body.as_ref().and_then(error_text);
+            MixpanelCallOutcome::Refused(with_message(code, reason.detail, message))
         }
         Outcome::Unauthorised(reason) => {
-            let said = body.as_ref().and_then(error_text);
+            let message = body.as_ref().and_then(error_text);
             MixpanelCallOutcome::Closed(Outcome::Unauthorised(with_message(
                 reason.code,
                 reason.detail,
-                said,
+                message,
             )))
         }
         outcome => MixpanelCallOutcome::Closed(outcome),
@@ -73,8 +73,8 @@ fn error_in_body(body: &Value) -> Option<String> {
         Some(Value::Bool(is_taken)) => !is_taken,
         _ => false,
     };
-    let said = error_text(body);
-    (is_refused || said.is_some()).then(|| match said {
+    let message = error_text(body);
+    (is_refused || message.is_some()).then(|| match message {
         Some(text) => shortened(text),
         None => "the body says 0".to_owned(),
     })
@@ -102,10 +102,14 @@ fn error_text(body: &Value) -> Option<&str> {
     body.get("error").and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-fn with_message(code: &'static str, detail: Option<Box<str>>, said: Option<&str>) -> OutcomeReason {
+fn with_message(
+    code: &'static str,
+    detail: Option<Box<str>>,
+    message: Option<&str>,
+) -> OutcomeReason {
     let detail = detail.unwrap_or_default();
-    match said {
-        Some(said) => OutcomeReason::detailed(code, format!("{detail}: {}", shortened(said))),
+    match message {
+        Some(message) => OutcomeReason::detailed(code, format!("{detail}: {}", shortened(message))),
         None => OutcomeReason { code, detail: Some(detail) },
     }
 }
@@ -121,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    fn said(path: MixpanelEndpoint, status: u16, body: &str) -> MixpanelCallOutcome {
+    fn message(path: MixpanelEndpoint, status: u16, body: &str) -> MixpanelCallOutcome {
         let status = StatusCode::from_u16(status).unwrap();
         let reply = VendorReply { status, headers: HeaderMap::new(), body: body.to_owned().into() };
         read(path, &Ok(reply), Timestamp::UNIX_EPOCH, &[Some("a"), Some("b"), None])
@@ -138,7 +142,7 @@ mod tests {
             "{\"status\":1,\"error\":\"\"}",
             "{\"code\":200,\"num_records_imported\":3,\"status\":\"OK\"}",
         ] {
-            assert_eq!(said(MixpanelEndpoint::Engage, 200, body), taken, "{body}");
+            assert_eq!(message(MixpanelEndpoint::Engage, 200, body), taken, "{body}");
         }
         for body in [
             "0",
@@ -147,7 +151,7 @@ mod tests {
             "{\"error\":\"bad\",\"status\":\"error\"}",
             "{\"error\":\"bad\"}",
         ] {
-            let answer = said(MixpanelEndpoint::Groups, 200, body);
+            let answer = message(MixpanelEndpoint::Groups, 200, body);
             assert!(matches!(answer, MixpanelCallOutcome::Refused(_)), "{body}: {answer:?}");
         }
     }
@@ -156,7 +160,7 @@ mod tests {
     fn failed_records_are_found_by_index_or_either_name_of_the_id() {
         let failed = |records: Value| {
             let body = json!({ "code": 400, "failed_records": records, "status": "Bad Request" });
-            match said(MixpanelEndpoint::Import, 400, &body.to_string()) {
+            match message(MixpanelEndpoint::Import, 400, &body.to_string()) {
                 MixpanelCallOutcome::Taken(failed) => {
                     failed.into_iter().map(|(index, _)| index).collect()
                 }
@@ -175,7 +179,7 @@ mod tests {
     #[test]
     fn vendor_message_in_a_reason_is_cut() {
         let long = json!({ "error": "x".repeat(5000), "status": 0 }).to_string();
-        let MixpanelCallOutcome::Refused(reason) = said(MixpanelEndpoint::Engage, 200, &long)
+        let MixpanelCallOutcome::Refused(reason) = message(MixpanelEndpoint::Engage, 200, &long)
         else {
             panic!()
         };

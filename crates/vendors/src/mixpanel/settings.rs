@@ -13,38 +13,38 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting::secret("project_token")
         .example("${MIXPANEL_TOKEN}")
         .required()
-        .doc("of the project; required"),
+        .doc("the project's token; required"),
     Setting::word("region", &["us", "eu", "in"])
         .default("us")
-        .doc("or \"eu\", \"in\": the project's region; a wrong one loses data"),
+        .doc("the project's region: \"us\", \"eu\" or \"in\"; a wrong one loses data"),
     Setting::text("service_account")
         .example("tagway.1a2b.mp-service-account")
-        .doc("for /import; by default the token is used"),
+        .doc("the service account for /import; by default the token is used"),
     Setting::secret("service_secret").example("${MIXPANEL_SECRET}").doc("the account's secret"),
     Setting::text("project_id")
         .example("1234567")
         .doc("the project's number, which a service account needs"),
     Setting::word("id_merge", &["simplified", "original"])
         .default("simplified")
-        .doc("or \"original\", as in the project's settings"),
+        .doc("the project's way to merge ids, as in its settings: \"simplified\" or \"original\""),
     Setting::text("link_event").default("Identified").doc(
         "with \"simplified\": the event that links a device to a named user; \"\" = by \
              later events",
     ),
     Setting::text("page_name").default("Viewed {{name}} Page").doc(
-        "may contain {{name}} and {{category}}; \"Loaded a Page\" for an event without \
-             them",
+        "the name of page events, which may contain {{name}} and {{category}}; for an event \
+             without them \"Loaded a Page\"",
     ),
     Setting::text("screen_name")
         .default("Viewed {{name}} Screen")
-        .doc("likewise, \"Loaded a Screen\""),
+        .doc("the same for screens; for an event without a name \"Loaded a Screen\""),
     Setting::texts("group_keys").example("[\"company\"]").doc(
         "the project's group keys; the first is for a group's id; default: \
              [\"$group_id\"]",
     ),
     Setting::word("ip", &["visitor", "none"])
         .default("visitor")
-        .doc("visitors are located by their address; or \"none\""),
+        .doc("\"visitor\": visitors are located by their address; or \"none\""),
     Setting::boolean("product_events")
         .default("false")
         .doc("true: a \"Product Purchased\" for every product of an order"),
@@ -62,7 +62,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         .doc("traits that are lists to which values are added"),
     Setting::text("currency")
         .example("USD")
-        .doc("of amounts with a sign that several currencies share, such as \"$\""),
+        .doc("the currency of amounts with a sign that several currencies share, such as \"$\""),
     Setting::text("segment_property")
         .default("Segments")
         .doc("the person's property that lists the segments synced here"),

@@ -46,7 +46,7 @@ fn json_body(request: &Request<Bytes>) -> Value {
 /// Returns the calls that were made: path and message ids or operations.
 fn call_log(line: &CannedReplies) -> Vec<String> {
     let requests = line.requests();
-    let said = requests.iter().map(|request| {
+    let sent = requests.iter().map(|request| {
         let records = json_body(request);
         let name = |record: &Value| {
             let id = record.pointer("/properties/$insert_id").or(record.get("event"));
@@ -56,7 +56,7 @@ fn call_log(line: &CannedReplies) -> Vec<String> {
         let names: Vec<String> = records.as_array().unwrap().iter().map(name).collect();
         format!("{} {}", request.uri().path(), names.join(" "))
     });
-    said.collect()
+    sent.collect()
 }
 
 fn is_retry(outcome: &Outcome) -> bool {

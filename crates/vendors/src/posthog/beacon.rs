@@ -114,13 +114,13 @@ impl Beacon for PostHogBeacon {
         let mut events = &*body;
         let of_query = query.get("api_key").or_else(|| query.get("token"));
         of_query.into_iter().for_each(|key| batch.show_key(key));
-        if let Some([said, list, keys @ ..]) =
+        if let Some([stated, list, keys @ ..]) =
             beacon_format::members(&body, ["sent_at", "batch", "api_key", "token"])
         {
             keys.into_iter().for_each(|key| batch.show_key_in(key));
-            let said = said.filter(|said| said.len() <= MAX_TIME_BYTES);
-            if let Some(said) = said.and_then(beacon_format::string) {
-                sent_at = beacon_format::moment_of(&said);
+            let stated = stated.filter(|stated| stated.len() <= MAX_TIME_BYTES);
+            if let Some(stated) = stated.and_then(beacon_format::string) {
+                sent_at = beacon_format::moment_of(&stated);
             }
             events = list.unwrap_or(events);
         }

@@ -106,22 +106,22 @@ const SERVERS: [&str; 11] = [
 ];
 
 /// Returns true if a server's library made the event.
-fn is_of_server(said: &JsonObject) -> bool {
-    let library = said.get("$lib").and_then(Value::as_str).unwrap_or_default();
-    said.get("$is_server") == Some(&Value::Bool(true)) || SERVERS.contains(&library)
+fn is_of_server(sent: &JsonObject) -> bool {
+    let library = sent.get("$lib").and_then(Value::as_str).unwrap_or_default();
+    sent.get("$is_server") == Some(&Value::Bool(true)) || SERVERS.contains(&library)
 }
 
 /// Removes properties that describe the server: neither its system nor the address it sends from is the
 /// visitor's.
-fn forget_server(said: &mut JsonObject) {
-    said.retain(|name, _| {
+fn forget_server(sent: &mut JsonObject) {
+    sent.retain(|name, _| {
         let of_server = |name: &str| {
             name.starts_with("os") || name.ends_with("_version") || name.ends_with("_runtime")
         };
         let name = name.strip_prefix('$').unwrap_or_default();
         name == "lib_version" || name != "is_server" && !of_server(name)
     });
-    said.entry("$ip").or_insert_with(|| UNKNOWN_ADDRESS.into());
+    sent.entry("$ip").or_insert_with(|| UNKNOWN_ADDRESS.into());
 }
 
 /// The address for an unknown visitor.
@@ -137,46 +137,46 @@ pub(super) fn message(
     if name.is_empty() || DROPPED.contains(&name.as_str()) {
         return None;
     }
-    let mut said = object(event.remove("properties"));
-    let once = [said.get("$set_once"), event.get("$set_once")];
+    let mut sent = object(event.remove("properties"));
+    let once = [sent.get("$set_once"), event.get("$set_once")];
     let once = once.into_iter().flatten().find(|once| once.is_object()).cloned();
-    let set = traits(&mut event, &mut said);
-    let is_of_server = is_of_server(&said);
+    let set = traits(&mut event, &mut sent);
+    let is_of_server = is_of_server(&sent);
     if is_of_server {
-        forget_server(&mut said);
+        forget_server(&mut sent);
     }
-    let who = PostHogIdentity::of(&event, &mut said, is_of_server);
-    let mut groups = object(said.remove("$groups"));
+    let who = PostHogIdentity::of(&event, &mut sent, is_of_server);
+    let mut groups = object(sent.remove("$groups"));
     let (message, theirs) = match name.as_str() {
         "$identify" | "$set" | "$set_once" => {
             (CanonicalMessage::new(EventKind::Identify).with_traits(set), None)
         }
         "$create_alias" => {
-            let alias = text(said.remove("alias"))?;
+            let alias = text(sent.remove("alias"))?;
             let previous = who.distinct_id.as_deref()?;
             let message = CanonicalMessage::new(EventKind::Alias).with_previous_id(Some(previous));
             let message = message.with_ids(Some(&alias), None);
             (message, Some((JsonObject::new(), false)))
         }
         "$groupidentify" => {
-            let key = text(said.remove("$group_key"))?;
-            let kind = text(said.remove("$group_type")).unwrap_or_default();
+            let key = text(sent.remove("$group_key"))?;
+            let kind = text(sent.remove("$group_type")).unwrap_or_default();
             let message = CanonicalMessage::new(EventKind::Group).with_group_id(Some(&key));
             groups = JsonObject::new();
             if !kind.is_empty() {
                 put(&mut groups, &kind, Some(key));
             }
-            (message.with_traits(object(said.remove("$group_set"))), None)
+            (message.with_traits(object(sent.remove("$group_set"))), None)
         }
         "$pageview" => (CanonicalMessage::new(EventKind::Page), Some((set, true))),
         "$screen" => {
-            let screen = text(said.remove("$screen_name"));
+            let screen = text(sent.remove("$screen_name"));
             (CanonicalMessage::new(EventKind::Screen).with_name(screen), Some((set, true)))
         }
         other => (CanonicalMessage::track(canonical_name(other)), Some((set, true))),
     };
     let is_alias = name == "$create_alias";
-    let (mut context, properties) = context(said, name == "$pageview");
+    let (mut context, properties) = context(sent, name == "$pageview");
     let ids = who.raw(&mut context);
     put(&mut context, "clientIds", ids);
     put_groups(&mut context, groups);
@@ -214,11 +214,11 @@ pub(super) fn to_canonical(message: &mut JsonObject) {
     let is_page = message.get("type").is_some_and(|kind| kind == "page");
     let name = if is_page { Some("$pageview".into()) } else { message.get("event").cloned() };
     let Some(name) = text(name) else { return };
-    let mut said = beacon_format::take(message, "properties");
-    let set = traits(&mut JsonObject::new(), &mut said);
-    let groups = object(said.remove("$groups"));
+    let mut sent = beacon_format::take(message, "properties");
+    let set = traits(&mut JsonObject::new(), &mut sent);
+    let groups = object(sent.remove("$groups"));
     // The page in the context is the one that the shim's script saw.
-    let (found, properties) = context(said, false);
+    let (found, properties) = context(sent, false);
     let mut own = beacon_format::take(message, "context");
     for (member, value) in found {
         own.entry(member).or_insert(value);
@@ -237,7 +237,7 @@ pub(super) fn to_canonical(message: &mut JsonObject) {
 
 /// Returns the canonical name of an event.
 fn canonical_name(name: &str) -> &str {
-    NAMES.iter().find(|(known, _)| *known == name).map_or(name, |(_, told)| told)
+    NAMES.iter().find(|(known, _)| *known == name).map_or(name, |(_, canonical)| canonical)
 }
 
 /// Members of an `/engage` entry that identify the person; events have them among the properties.
@@ -250,13 +250,13 @@ pub(super) fn profile(
     inbound: &BeaconRequest<'_>,
 ) -> Option<CanonicalMessage> {
     let id = text(event.remove("$distinct_id"))?;
-    let mut said = object(event.remove("properties"));
+    let mut sent = object(event.remove("properties"));
     for name in OF_PERSON {
-        put(&mut said, name, event.remove(name));
+        put(&mut sent, name, event.remove(name));
     }
-    put(&mut said, "distinct_id", Some(id));
-    let set = traits(&mut event, &mut said);
-    let who = PostHogIdentity::of(&event, &mut said, false);
+    put(&mut sent, "distinct_id", Some(id));
+    let set = traits(&mut event, &mut sent);
+    let who = PostHogIdentity::of(&event, &mut sent, false);
     if set.is_empty() {
         return None;
     }
@@ -281,9 +281,9 @@ struct PostHogIdentity {
 }
 
 impl PostHogIdentity {
-    fn of(event: &JsonObject, said: &mut JsonObject, is_of_server: bool) -> Self {
-        let has_profile = said.get("$process_person_profile") != Some(&Value::Bool(false));
-        let mut taken = |name: &str| text(said.remove(name));
+    fn of(event: &JsonObject, sent: &mut JsonObject, is_of_server: bool) -> Self {
+        let has_profile = sent.get("$process_person_profile") != Some(&Value::Bool(false));
+        let mut taken = |name: &str| text(sent.remove(name));
         let distinct_id = taken("distinct_id").or_else(|| text(event.get("distinct_id").cloned()));
         let device_id = taken("$device_id");
         let named = taken("$user_id");
@@ -291,14 +291,14 @@ impl PostHogIdentity {
         let insert_id = taken("$insert_id");
         // A server sends its users' ids; an id that it generated comes with the profile turned off.
         let is_identify =
-            event_is_identified(said) || before.is_some() || is_of_server && has_profile;
+            event_is_identified(sent) || before.is_some() || is_of_server && has_profile;
         let user_id = named.or_else(|| distinct_id.clone().filter(|_| is_identify));
         let anonymous_id = device_id.clone().or(before);
         let anonymous_id = match &user_id {
             None => anonymous_id.or_else(|| distinct_id.clone()),
             Some(_) => anonymous_id,
         };
-        let seconds = said.remove("$time").as_ref().and_then(beacon_format::moment);
+        let seconds = sent.remove("$time").as_ref().and_then(beacon_format::moment);
         let timestamp = text(event.get("timestamp").cloned());
         let timestamp = timestamp.or_else(|| seconds.map(|time| time.to_string())).map(Value::from);
         let message_id = text(event.get("uuid").cloned()).or(insert_id);
@@ -318,19 +318,19 @@ impl PostHogIdentity {
     }
 }
 
-fn event_is_identified(said: &JsonObject) -> bool {
-    said.get("$is_identified").and_then(Value::as_bool) == Some(true)
+fn event_is_identified(sent: &JsonObject) -> bool {
+    sent.get("$is_identified").and_then(Value::as_bool) == Some(true)
 }
 
 /// Takes the traits that are set, on the event or among its properties. Traits that the library records
 /// of the first page are left out; an event without a profile has none.
-fn traits(event: &mut JsonObject, said: &mut JsonObject) -> JsonObject {
+fn traits(event: &mut JsonObject, sent: &mut JsonObject) -> JsonObject {
     let mut traits = JsonObject::new();
     for name in ["$set_once", "$set"] {
-        traits.extend(object(said.remove(name)));
+        traits.extend(object(sent.remove(name)));
         traits.extend(object(event.remove(name)));
     }
-    if said.get("$process_person_profile").and_then(Value::as_bool) == Some(false) {
+    if sent.get("$process_person_profile").and_then(Value::as_bool) == Some(false) {
         return JsonObject::new();
     }
     traits.retain(|name, value| {
@@ -351,7 +351,7 @@ fn put_groups(context: &mut JsonObject, groups: JsonObject) {
 }
 
 /// Splits an event's properties into the context and the remaining properties.
-fn context(said: JsonObject, is_page: bool) -> (JsonObject, JsonObject) {
+fn context(sent: JsonObject, is_page: bool) -> (JsonObject, JsonObject) {
     let (mut context, mut properties) = (JsonObject::new(), JsonObject::new());
     let (mut url, mut title, mut referrer) = (None, None, None);
     let mut parts: [(&str, JsonObject); 9] = [
@@ -371,7 +371,7 @@ fn context(said: JsonObject, is_page: bool) -> (JsonObject, JsonObject) {
         }
     };
     place("source", "client", "posthog".into());
-    for (name, value) in said {
+    for (name, value) in sent {
         match name.as_str() {
             "$current_url" => url = text(Some(value)),
             "title" if is_page => title = text(Some(value)),

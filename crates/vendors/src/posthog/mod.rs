@@ -15,7 +15,7 @@ const SETTINGS: &[Setting] = &[
     Setting::text("api_key")
         .example("phc_abc")
         .required()
-        .doc("of the project; public, since pages contain it"),
+        .doc("the project's key; public, since pages contain it; required"),
     Setting::form("api_host", "a URL")
         .example("https://eu.i.posthog.com")
         .doc("the project's address, outside the US"),

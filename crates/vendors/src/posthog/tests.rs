@@ -27,7 +27,7 @@ fn read(path: &str, query: &str, body: &[u8]) {
 }
 
 #[test]
-fn engage_entry_is_a_user_only_if_it_says_so() {
+fn engage_entry_is_a_user_only_if_marked() {
     let ids = |own: &str| {
         let body = format!(r#"{{"$distinct_id":"d","$set":{{"plan":"gold"}}{own}}}"#);
         let mut messages =

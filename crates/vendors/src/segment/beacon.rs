@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn message_that_is_nested_too_deep_costs_only_itself() {
+    fn message_nested_too_deep_is_rejected_alone() {
         let deep = format!("{}0{}", "[".repeat(70), "]".repeat(70));
         let one = format!(r#"{{"type":"page","userId":"u","properties":{{"a":{deep}}}}}"#);
         for body in [one.clone(), format!(r#"{{"batch":[{one},{{"type":"page","userId":"v"}}]}}"#)]

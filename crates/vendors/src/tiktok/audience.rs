@@ -14,7 +14,7 @@ use crate::audience::{
 };
 use crate::contact_api::{email, phone};
 use crate::digest::{is_sha256, sha256};
-use crate::person::{EventPerson, telephone_reader};
+use crate::person::{COUNTRY_CODE_DOC, EventPerson, telephone_reader};
 use crate::{Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, classify_reply};
 use tagway_core::event::EnrichedEvent;
 use tagway_core::values::telephone::TelephoneReader;
@@ -22,9 +22,15 @@ use tagway_settings::{SecretString, Setting, SettingsSection};
 
 /// The settings of a destination of this vendor.
 pub(crate) const SETTINGS: &[Setting] = &[
-    Setting::text("advertiser_id").example("42884288").required().doc("required"),
-    Setting::secret("access_token").example("${TIKTOK_TOKEN}").required().doc("required"),
-    Setting::text("default_country_code").example("41").doc("as for ga4"),
+    Setting::text("advertiser_id")
+        .example("42884288")
+        .required()
+        .doc("the advertiser's id; required"),
+    Setting::secret("access_token")
+        .example("${TIKTOK_TOKEN}")
+        .required()
+        .doc("the access token of the advertiser's app; required"),
+    Setting::text("default_country_code").example("41").doc(COUNTRY_CODE_DOC),
 ];
 
 /// TikTok's API, unless the endpoint says otherwise.
@@ -163,12 +169,12 @@ fn outcome(result: &Result<VendorReply, VendorCallError>, now: Timestamp) -> Out
     let judged = classify_reply(result, now);
     let Ok(reply) = result else { return judged };
     let body = reply.json().unwrap_or_default();
-    let said = body.get("message").and_then(Value::as_str).unwrap_or_default();
-    let said: String = said.chars().take(MAX_ERROR_CHARS).collect();
+    let message = body.get("message").and_then(Value::as_str).unwrap_or_default();
+    let message: String = message.chars().take(MAX_ERROR_CHARS).collect();
     let after = reply.retry_after(now);
     let code = body.get("code").and_then(Value::as_i64);
     let reason = |name: &'static str| {
-        OutcomeReason::detailed(name, format!("{}: {said}", code.unwrap_or_default()))
+        OutcomeReason::detailed(name, format!("{}: {message}", code.unwrap_or_default()))
     };
     match code {
         Some(0) if judged == Outcome::Delivered => judged,

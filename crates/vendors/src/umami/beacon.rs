@@ -121,20 +121,20 @@ fn message(
         Some(Value::Object(data)) => data,
         _ => JsonObject::new(),
     };
-    let said = |name: &str| payload.get(name)?.as_str().filter(|text| !text.is_empty());
-    let url = said("url").map(|url| full_url(url, said("hostname")));
-    let page = beacon_format::page(url.as_deref(), said("title"), said("referrer"));
+    let stated = |name: &str| payload.get(name)?.as_str().filter(|text| !text.is_empty());
+    let url = stated("url").map(|url| full_url(url, stated("hostname")));
+    let page = beacon_format::page(url.as_deref(), stated("title"), stated("referrer"));
     let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
     let mut properties = JsonObject::new();
-    let (message, theirs) = match (kind, said("name")) {
+    let (message, theirs) = match (kind, stated("name")) {
         ("event", None) => {
             properties.extend(page.clone());
-            put(&mut properties, "tag", said("tag"));
+            put(&mut properties, "tag", stated("tag"));
             properties.extend(data);
             (CanonicalMessage::new(EventKind::Page).with_properties(properties), "pageview")
         }
         ("event", Some(name)) => {
-            put(&mut properties, "tag", said("tag"));
+            put(&mut properties, "tag", stated("tag"));
             properties.extend(data);
             (CanonicalMessage::track(name).with_properties(properties), name)
         }
@@ -149,16 +149,16 @@ fn message(
     };
     let mut context = beacon_format::preallocated_object();
     put(&mut context, "page", Some(page));
-    put(&mut context, "locale", said("language"));
+    put(&mut context, "locale", stated("language"));
     if !inbound.is_from_page() {
-        put(&mut context, "ip", said("ip"));
-        put(&mut context, "userAgent", said("userAgent"));
+        put(&mut context, "ip", stated("ip"));
+        put(&mut context, "userAgent", stated("userAgent"));
     }
-    put(&mut context, "screen", said("screen").and_then(beacon_format::screen));
+    put(&mut context, "screen", stated("screen").and_then(beacon_format::screen));
     let endpoint = inbound.path.trim_end_matches('/');
     let source = json!({ "client": "umami", "endpoint": endpoint, "event": theirs });
     put(&mut context, "source", Some(source));
-    let message = message.with_ids(said("id"), Some(inbound.daily_id)).with_context(context);
+    let message = message.with_ids(stated("id"), Some(inbound.daily_id)).with_context(context);
     Ok(message)
 }
 

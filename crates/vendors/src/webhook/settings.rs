@@ -9,16 +9,20 @@ use tagway_settings::{SecretString, Setting, SettingsSection};
 
 /// The settings of a destination of this vendor.
 pub(crate) const SETTINGS: &[Setting] = &[
-    Setting::secret("url").example("https://crm.example/in").required().doc("required"),
-    Setting::secret("secret")
-        .example("${HOOK_SECRET}")
-        .doc("signs calls: whsec_ and base64, or plain text; without it calls are not signed"),
+    Setting::secret("url")
+        .example("https://crm.example/in")
+        .required()
+        .doc("the endpoint; required"),
+    Setting::secret("secret").example("${HOOK_SECRET}").doc(
+        "the key that signs calls: whsec_ and base64, or plain text; without it calls are not \
+             signed",
+    ),
     Setting::secrets("previous_secrets")
         .example("[]")
         .doc("further secrets that sign, while receivers change to a new secret"),
     Setting::header_table("headers")
         .example("{ authorization = \"Bearer ${HOOK_TOKEN}\" }")
-        .doc("sent with each call"),
+        .doc("fields that are sent with each call"),
 ];
 
 /// Header fields that the gateway sets from the connection or the body.

@@ -62,10 +62,10 @@ impl SegmentScheduler {
             if of.is_some_and(|name| name != &*site.name) {
                 continue;
             }
-            let kept = self.store.list_segments(site.id).await?;
+            let stored = self.store.list_segments(site.id).await?;
             let counters = self.counters(site).await?;
             for segment in &site.segments {
-                let known = kept.iter().find(|known| *known.name == *segment.name);
+                let known = stored.iter().find(|known| *known.name == *segment.name);
                 let members = match known {
                     Some(known) => self.store.size(known.id).await?,
                     None => 0,
@@ -93,7 +93,7 @@ impl SegmentScheduler {
                     uncounted: self.uncounted(site, segment).await?,
                 });
             }
-            listed.extend(Self::list_orphaned_syncs(site, &states, &kept));
+            listed.extend(Self::list_orphaned_syncs(site, &states, &stored));
         }
         Ok(listed)
     }

@@ -394,8 +394,9 @@ impl SegmentScheduler {
         ran
     }
 
-    /// Deletes the record of the members synced to a destination that no longer gets the segment, which need not
-    /// be configured. Returns their number.
+    /// Deletes the record of the members synced to a destination that no longer gets the segment. Returns their number.
+    /// # Errors
+    /// [`SegmentError::Unknown`], [`SegmentError::NothingSynced`], [`SegmentError::StillSynced`], or that of the store.
     pub async fn forget(
         &self,
         site: &str,
@@ -412,6 +413,8 @@ impl SegmentScheduler {
     }
 
     /// Returns some members after `after`, or, with `changed`, some of those who joined or left at the last run.
+    /// # Errors
+    /// [`SegmentError::Unknown`] without such a site or segment; else the error of the store.
     pub async fn page(
         &self,
         site: &str,

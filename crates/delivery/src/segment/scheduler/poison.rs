@@ -87,8 +87,8 @@ impl SegmentScheduler {
         if !self.is_disabled(site, segment) {
             return;
         }
-        let mut told = self.reported_disabled.lock();
-        if told.insert(key(site, segment)) {
+        let mut reported = self.reported_disabled.lock();
+        if reported.insert(key(site, segment)) {
             tracing::warn!(
                 site = %site.name, segment = %segment.name,
                 "the process died repeatedly while it evaluated this segment; the segment is set aside: \

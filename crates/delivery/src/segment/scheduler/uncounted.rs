@@ -28,9 +28,9 @@ impl SegmentScheduler {
             }
         };
         let labels = labels(site, &segment.name);
-        let told = self.metrics.segment_names_uncounted.get_or_create(&labels);
+        let gauge = self.metrics.segment_names_uncounted.get_or_create(&labels);
         let count = names.len() as u64;
-        if told.set(count) != count && count > 0 {
+        if gauge.set(count) != count && count > 0 {
             let (site, segment) = (&site.name, &segment.name);
             tracing::warn!(%site, %segment, ?names, "a segment's rule names events that never occurred: \
                 check the spelling of the names");

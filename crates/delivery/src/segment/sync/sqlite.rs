@@ -37,7 +37,7 @@ impl SyncStore for SqliteSegmentStore {
         kind: SyncKind,
     ) -> Result<SyncRecord, SegmentError> {
         let destination = destination.to_owned();
-        let kept = self.store().write(move |c| {
+        let stored = self.store().write(move |c| {
             let key = (segment.0, &destination, kind.name());
             c.prepare_cached(statements::INSERT_SYNC)?.execute(key)?;
             let mut statement = c.prepare_cached(statements::SELECT_SYNC)?;
@@ -50,7 +50,7 @@ impl SyncStore for SqliteSegmentStore {
                 })
             })
         });
-        Ok(kept.await?)
+        Ok(stored.await?)
     }
 
     async fn synced_destinations(

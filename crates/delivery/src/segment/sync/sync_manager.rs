@@ -152,8 +152,8 @@ impl SyncManager {
         destination: &str,
     ) -> Result<u64, SegmentError> {
         let store = &self.dependencies.store;
-        let heard = store.synced_destinations(segment.id).await?;
-        let kinds: Vec<_> = heard.into_iter().filter(|(it, _)| it == destination).collect();
+        let destinations = store.synced_destinations(segment.id).await?;
+        let kinds: Vec<_> = destinations.into_iter().filter(|(it, _)| it == destination).collect();
         if kinds.is_empty() {
             return Err(SegmentError::NothingSynced);
         }

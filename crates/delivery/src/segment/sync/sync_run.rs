@@ -84,25 +84,25 @@ struct SyncCandidate {
 
 impl SyncRun<'_> {
     /// Sends the differences.
-    pub(super) async fn run(&self, kept: &SyncRecord) -> Result<SyncRunCounts, SyncRunError> {
+    pub(super) async fn run(&self, record: &SyncRecord) -> Result<SyncRunCounts, SyncRunError> {
         let mut counts = SyncRunCounts::default();
-        let way = self.open(kept).await?;
-        self.remove_members(kept, &way, &mut counts).await?;
+        let way = self.open(record).await?;
+        self.remove_members(record, &way, &mut counts).await?;
         if !self.extent.is_draining {
-            self.add_members(kept, &way, &mut counts).await?;
+            self.add_members(record, &way, &mut counts).await?;
         }
         Ok(counts)
     }
 
     /// Returns the channel; makes the list if it does not exist.
-    async fn open(&self, kept: &SyncRecord) -> Result<SyncChannel<'_>, SyncRunError> {
+    async fn open(&self, record: &SyncRecord) -> Result<SyncChannel<'_>, SyncRunError> {
         if self.sync.kind == SyncKind::Events {
             return Ok(SyncChannel::Events);
         }
         let Some(audience) = self.destination.settings.destination.audience() else {
             return Err(SyncRunError::Impossible(OutcomeReason::new("no_lists")));
         };
-        if let Some(list) = &kept.list {
+        if let Some(list) = &record.list {
             return Ok(SyncChannel::List(audience, list.clone()));
         }
         let listed = AudienceList {
@@ -114,30 +114,30 @@ impl SyncRun<'_> {
             Ok(list) => list,
             Err(outcome) => return Err(to_run_error(outcome)),
         };
-        self.store.store_list(kept.id, Some(list.clone())).await?;
+        self.store.store_list(record.id, Some(list.clone())).await?;
         Ok(SyncChannel::List(audience, list))
     }
 
     /// Removes people who are no members, may not be known, or have another row now.
     async fn remove_members(
         &self,
-        kept: &SyncRecord,
+        record: &SyncRecord,
         way: &SyncChannel<'_>,
         counts: &mut SyncRunCounts,
     ) -> Result<(), SyncRunError> {
         let mut after = START;
         while let Some(of) = self.page_after(after) {
-            let page = self.store.synced_members(kept.id, self.segment, of).await?;
+            let page = self.store.synced_members(record.id, self.segment, of).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.profile;
             // A removal that failed would fail again a moment later.
-            let tries = |told: &SyncedMember| {
+            let tries = |member: &SyncedMember| {
                 self.extent.rechecks
                     || self.extent.is_draining
-                    || told.status != SyncStatus::RemovalFailed
+                    || member.status != SyncStatus::RemovalFailed
             };
             let (mut gone, staying): (Vec<SyncedMember>, Vec<SyncedMember>) =
-                page.into_iter().filter(tries).partition(|told| !self.remains_synced(told));
+                page.into_iter().filter(tries).partition(|member| !self.remains_synced(member));
             // A pending row is sent again; if the row has changed, the old one must go first.
             let doubtful: Vec<SyncedMember> = staying
                 .into_iter()
@@ -155,7 +155,7 @@ impl SyncRun<'_> {
                 let again = same
                     .map(|it| (it.profile, SyncedMemberChange::Pending(it.row, it.sent_at_ms)))
                     .collect();
-                self.store.record_member_changes(kept.id, again).await?;
+                self.store.record_member_changes(record.id, again).await?;
             }
             let gone: Vec<SyncCandidate> = gone
                 .into_iter()
@@ -167,7 +167,7 @@ impl SyncRun<'_> {
                 })
                 .collect();
             let removed =
-                self.send_changes(kept, way, AudienceChange::Remove, &gone, counts).await?;
+                self.send_changes(record, way, AudienceChange::Remove, &gone, counts).await?;
             counts.removed += removed;
         }
         Ok(())
@@ -182,38 +182,38 @@ impl SyncRun<'_> {
         }
     }
 
-    fn remains_synced(&self, told: &SyncedMember) -> bool {
-        let consent = told.consent.as_deref();
-        let country = told.country.clone();
+    fn remains_synced(&self, member: &SyncedMember) -> bool {
+        let consent = member.consent.as_deref();
+        let country = member.country.clone();
         let may_be_known =
             consent.is_some_and(|it| consents(it, country, &self.destination.settings));
-        !self.extent.is_draining && told.is_member && may_be_known
+        !self.extent.is_draining && member.is_member && may_be_known
     }
 
     /// Splits rows into those that differ from the current ones, and those that do not.
     async fn split_changed_rows(
         &self,
-        told: Vec<SyncedMember>,
+        synced: Vec<SyncedMember>,
     ) -> Result<(Vec<SyncedMember>, Vec<SyncedMember>), SyncRunError> {
-        let ids = told.iter().map(|it| it.profile).collect();
+        let ids = synced.iter().map(|it| it.profile).collect();
         let known = self.store.member_profiles(self.site, ids).await?;
         let now = self.clock.now();
         let rows = self.rows(known, now).await.into_iter();
         let rows = rows.filter_map(|(id, row)| Some((id, row.ok()?)));
         let rows: BTreeMap<ProfileId, AudienceRow> = rows.collect();
-        Ok(told.into_iter().partition(|it| rows.get(&it.profile) != Some(&it.row)))
+        Ok(synced.into_iter().partition(|it| rows.get(&it.profile) != Some(&it.row)))
     }
 
     /// Adds members who have no row yet.
     async fn add_members(
         &self,
-        kept: &SyncRecord,
+        record: &SyncRecord,
         way: &SyncChannel<'_>,
         counts: &mut SyncRunCounts,
     ) -> Result<(), SyncRunError> {
         let mut after = START;
         while let Some(of) = self.page_after(after) {
-            let page = self.store.unsynced_members(kept.id, self.segment, of).await?;
+            let page = self.store.unsynced_members(record.id, self.segment, of).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = *last;
             let since: BTreeMap<ProfileId, Option<i64>> = page.into_iter().collect();
@@ -232,7 +232,7 @@ impl SyncRun<'_> {
                     Err(reason) => *counts.left_out.entry(reason.code).or_default() += 1,
                 }
             }
-            let added = self.send_changes(kept, way, AudienceChange::Add, &new, counts).await?;
+            let added = self.send_changes(record, way, AudienceChange::Add, &new, counts).await?;
             counts.added += added;
         }
         Ok(())
@@ -287,7 +287,7 @@ impl SyncRun<'_> {
     /// Sends some changes, in calls of the vendor's size. Returns the number of accepted ones.
     async fn send_changes(
         &self,
-        kept: &SyncRecord,
+        record: &SyncRecord,
         way: &SyncChannel<'_>,
         change: AudienceChange,
         all: &[SyncCandidate],
@@ -297,15 +297,15 @@ impl SyncRun<'_> {
             SyncChannel::List(audience, _) => audience.max_rows().max(1),
             SyncChannel::Events => PAGE,
         };
-        let mut heard = 0;
+        let mut confirmed = 0;
         for some in all.chunks(most) {
             if change == AudienceChange::Add {
                 let notes = some.iter().map(|it| {
                     (it.profile, SyncedMemberChange::Pending(it.row.clone(), it.sent_at_ms))
                 });
-                self.store.record_member_changes(kept.id, notes.collect()).await?;
+                self.store.record_member_changes(record.id, notes.collect()).await?;
             }
-            let ends = self.send_call(kept, way, change, some).await;
+            let ends = self.send_call(record, way, change, some).await;
             let mut notes = Vec::with_capacity(some.len());
             let mut stop = None;
             for (telling, end) in some.iter().zip(ends) {
@@ -330,25 +330,25 @@ impl SyncRun<'_> {
                         continue;
                     }
                 };
-                heard += u64::from(end == Outcome::Delivered);
+                confirmed += u64::from(end == Outcome::Delivered);
                 // A doubtful row is pending already, as it was stored before the call.
                 if !matches!(note, SyncedMemberChange::Rejected { is_doubtful: true }) {
                     notes.push((telling.profile, note));
                 }
             }
-            self.store.record_member_changes(kept.id, notes).await?;
+            self.store.record_member_changes(record.id, notes).await?;
             if let Some(outcome) = stop {
                 return Err(to_run_error(outcome));
             }
         }
-        Ok(heard)
+        Ok(confirmed)
     }
 
     /// Sends some changes in one call; if they are refused as a whole, in halves until the bad one is
     /// alone.
     async fn send_call(
         &self,
-        kept: &SyncRecord,
+        record: &SyncRecord,
         way: &SyncChannel<'_>,
         change: AudienceChange,
         some: &[SyncCandidate],
@@ -358,7 +358,7 @@ impl SyncRun<'_> {
                 let rows: Vec<AudienceRow> = some.iter().map(|it| it.row.clone()).collect();
                 audience.change_members(list, change, &rows, self.destination.caller()).await
             }
-            SyncChannel::Events => self.append(kept, change, some).await,
+            SyncChannel::Events => self.append(record, change, some).await,
         };
         if !ends.iter().all(|end| matches!(end, Outcome::Refused(_))) {
             return ends.into_iter().map(refused_as_dead).collect();
@@ -367,11 +367,11 @@ impl SyncRun<'_> {
         if first.is_empty() {
             return ends.into_iter().map(refused_as_dead).collect();
         }
-        let mut ends = Box::pin(self.send_call(kept, way, change, first)).await;
+        let mut ends = Box::pin(self.send_call(record, way, change, first)).await;
         // A problem that stops the first half stops the second.
         match ends.iter().find(|end| stops_run(end)).cloned() {
             Some(end) => ends.resize(some.len(), end),
-            None => ends.extend(Box::pin(self.send_call(kept, way, change, second)).await),
+            None => ends.extend(Box::pin(self.send_call(record, way, change, second)).await),
         }
         ends
     }
@@ -379,15 +379,15 @@ impl SyncRun<'_> {
     /// Sends changes as events: appends them to the journal, which delivers them.
     async fn append(
         &self,
-        kept: &SyncRecord,
+        record: &SyncRecord,
         change: AudienceChange,
         some: &[SyncCandidate],
     ) -> Vec<Outcome> {
         let now = self.clock.now();
         let destination = &self.destination.settings.name;
-        let record = |telling: &SyncCandidate| {
+        let journal_record = |telling: &SyncCandidate| {
             let named: MemberIdentity = telling.row.read()?;
-            let stay = format!("{}:{}:{}", kept.id.0, telling.profile.0, telling.sent_at_ms);
+            let stay = format!("{}:{}:{}", record.id.0, telling.profile.0, telling.sent_at_ms);
             let enters = change == AudienceChange::Add;
             let event = named.event(self.segment_name, destination, &stay, enters, now)?;
             let body = serde_json::to_vec(&event)
@@ -397,7 +397,8 @@ impl SyncRun<'_> {
             let rank = SenderRank::Server;
             Ok(NewJournalRecord { site, message, rank, received_at, identifies: false, body })
         };
-        let made: Vec<Result<NewJournalRecord, OutcomeReason>> = some.iter().map(record).collect();
+        let made: Vec<Result<NewJournalRecord, OutcomeReason>> =
+            some.iter().map(journal_record).collect();
         let mut ends: Vec<Outcome> = made
             .iter()
             .map(|made| match made {

@@ -158,43 +158,46 @@ impl SyncTask {
         let known = segments.list_segments(self.config.site).await?;
         let known = known.into_iter().find(|known| known.id == self.config.segment);
         let Some(known) = known else { return Ok(SyncEvent::SegmentGone) };
-        let kept = self.sync_record().await?;
+        let sync_record = self.sync_record().await?;
         if self.config.is_away {
-            self.abandon(&kept).await?;
+            self.abandon(&sync_record).await?;
             return Ok(SyncEvent::DestinationRemoved);
         }
         let handle = dispatcher.destination_handle(&self.key.site, &self.key.destination);
         let Some(handle) = handle else { return Ok(SyncEvent::DestinationAway) };
         let ran = known.last_run.map(|ran| ran.at_ms);
         // A run in progress changes memberships: its end triggers this again.
-        let has_news = ran.is_some_and(|at| at > kept.synced || self.has_moved(&kept))
+        let has_news = ran
+            .is_some_and(|at| at > sync_record.synced || self.has_moved(&sync_record))
             && known.begun_at.is_none();
         // A whole sync run includes these people.
         let pushed = self.realtime_queue.take();
         if !drains && !has_news && !pushed.is_empty() {
-            return self.push(&handle, &kept, pushed).await;
+            return self.push(&handle, &sync_record, pushed).await;
         }
         if !drains && !has_news {
-            let sizes = self.publish_state(&kept, None, state).await?;
+            let sizes = self.publish_state(&sync_record, None, state).await?;
             return Ok(SyncEvent::Synced { failed_removals: sizes.removal_failed });
         }
         let now = self.dependencies.clock.now().as_millisecond();
-        let age = u64::try_from(now.saturating_sub(kept.checked)).unwrap_or_default();
+        let age = u64::try_from(now.saturating_sub(sync_record.checked)).unwrap_or_default();
         let rechecks = Duration::from_millis(age) >= self.dependencies.recheck;
-        if self.has_moved(&kept) {
+        if self.has_moved(&sync_record) {
             // Removes everyone from the old list before adding them to the new one.
             let extent = SyncExtent { is_draining: true, ..SyncExtent::default() };
-            match self.run_sync(&handle, &kept, extent).await {
+            match self.run_sync(&handle, &sync_record, extent).await {
                 // A deleted list has no members.
-                Ok(_) | Err(SyncRunError::ListGone) => store.store_list(kept.id, None).await?,
+                Ok(_) | Err(SyncRunError::ListGone) => {
+                    store.store_list(sync_record.id, None).await?
+                }
                 Err(other) => return Err(other),
             }
         }
-        let kept = self.sync_record().await?;
+        let sync_record = self.sync_record().await?;
         let extent = SyncExtent { rechecks, is_draining: drains, only_profiles: None };
-        let counts = match self.run_sync(&handle, &kept, extent.clone()).await {
+        let counts = match self.run_sync(&handle, &sync_record, extent.clone()).await {
             Err(SyncRunError::ListGone) => {
-                store.store_list(kept.id, None).await?;
+                store.store_list(sync_record.id, None).await?;
                 // A deleted list has no members.
                 match drains {
                     true => SyncRunCounts::default(),
@@ -204,8 +207,8 @@ impl SyncTask {
             other => other?,
         };
         // A sync that is configured again starts with everyone.
-        let synced = if drains { 0 } else { ran.unwrap_or(kept.synced) };
-        store.record_synced_run(kept.id, synced, rechecks.then_some(now)).await?;
+        let synced = if drains { 0 } else { ran.unwrap_or(sync_record.synced) };
+        store.record_synced_run(sync_record.id, synced, rechecks.then_some(now)).await?;
         let sizes = self.publish_state(&self.sync_record().await?, Some(counts), state).await?;
         Ok(SyncEvent::Synced { failed_removals: sizes.removal_failed })
     }
@@ -214,13 +217,13 @@ impl SyncTask {
     async fn push(
         &self,
         handle: &DestinationHandle,
-        kept: &SyncRecord,
+        sync_record: &SyncRecord,
         people: Vec<ProfileId>,
     ) -> Result<SyncEvent, SyncRunError> {
         let store = &self.dependencies.store;
         let only_profiles = Some(people.clone());
         let extent = SyncExtent { only_profiles, ..SyncExtent::default() };
-        match self.run_sync(handle, kept, extent).await {
+        match self.run_sync(handle, sync_record, extent).await {
             Ok(counts) => {
                 self.count(&counts);
                 self.overviews.update(&self.key, |overview| {
@@ -235,8 +238,8 @@ impl SyncTask {
                 Ok(SyncEvent::Synced { failed_removals: 0 })
             }
             Err(SyncRunError::ListGone) => {
-                store.store_list(kept.id, None).await?;
-                store.record_synced_run(kept.id, 0, None).await?;
+                store.store_list(sync_record.id, None).await?;
+                store.record_synced_run(sync_record.id, 0, None).await?;
                 Ok(SyncEvent::ListGone)
             }
             Err(other) => {
@@ -252,15 +255,15 @@ impl SyncTask {
     }
 
     /// Returns true if the settings name another list than the current one.
-    fn has_moved(&self, kept: &SyncRecord) -> bool {
+    fn has_moved(&self, sync_record: &SyncRecord) -> bool {
         let wanted = self.config.sync.list.as_deref();
-        wanted.is_some() && kept.list.is_some() && wanted != kept.list.as_deref()
+        wanted.is_some() && sync_record.list.is_some() && wanted != sync_record.list.as_deref()
     }
 
     async fn run_sync(
         &self,
         destination: &DestinationHandle,
-        kept: &SyncRecord,
+        sync_record: &SyncRecord,
         extent: SyncExtent,
     ) -> Result<SyncRunCounts, SyncRunError> {
         let SyncDependencies { store, journal, clock, .. } = &*self.dependencies;
@@ -277,7 +280,7 @@ impl SyncTask {
             extent,
             reader_guard: &self.reader_guard,
         };
-        let ran = run.run(kept).await;
+        let ran = run.run(sync_record).await;
         // Everyone who was being processed when the process died has been processed again.
         if ran.is_ok() {
             self.reader_guard.leave_careful_mode();
@@ -286,9 +289,9 @@ impl SyncTask {
     }
 
     /// Reports once to operators that no member can be sent any more.
-    async fn abandon(&self, kept: &SyncRecord) -> Result<(), SyncRunError> {
+    async fn abandon(&self, sync_record: &SyncRecord) -> Result<(), SyncRunError> {
         let is_known = self.overviews.state(&self.key) == Some(SyncState::Abandoned);
-        let sizes = self.publish_state(kept, None, SyncState::Abandoned).await?;
+        let sizes = self.publish_state(sync_record, None, SyncState::Abandoned).await?;
         let people = sizes.confirmed.saturating_add(sizes.removal_failed);
         if !is_known {
             tracing::warn!(
@@ -304,11 +307,11 @@ impl SyncTask {
     /// Publishes the state to operators and metrics.
     async fn publish_state(
         &self,
-        kept: &SyncRecord,
+        sync_record: &SyncRecord,
         counts: Option<SyncRunCounts>,
         stand: SyncState,
     ) -> Result<SyncMemberCounts, SyncRunError> {
-        let sizes = self.dependencies.store.sizes(kept.id).await?;
+        let sizes = self.dependencies.store.sizes(sync_record.id).await?;
         let labels = self.key.labels();
         let metrics = &self.dependencies.metrics;
         metrics.segment_synced_members.get_or_create(&labels).set(sizes.confirmed);
@@ -318,15 +321,15 @@ impl SyncTask {
         } else {
             metrics.segment_abandoned_members.remove(&labels);
         }
-        let at = u64::try_from(kept.synced / 1000).unwrap_or_default();
+        let at = u64::try_from(sync_record.synced / 1000).unwrap_or_default();
         metrics.segment_synced_timestamp_seconds.get_or_create(&labels).set(at);
         if let Some(counts) = &counts {
             self.count(counts);
         }
         self.overviews.update(&self.key, |state| {
-            state.list.clone_from(&kept.list);
+            state.list.clone_from(&sync_record.list);
             (state.size, state.stuck) = (sizes.confirmed, sizes.removal_failed);
-            state.synced_ms = Some(kept.synced).filter(|at| *at > 0);
+            state.synced_ms = Some(sync_record.synced).filter(|at| *at > 0);
             state.stand = stand;
             state.problem = (stand == SyncState::Abandoned).then(|| DESTINATION_GONE.to_owned());
             if let Some(SyncRunCounts { added, removed, left_out, not_removed }) = counts {

@@ -15,14 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 in_every_backend!(changed_people_are_evaluated_alone_and_at_once);
 
-async fn members(roster: &SegmentScheduler, name: &str) -> Vec<i64> {
-    let page = roster.page("shop", name, false, ProfileId(i64::MIN), 1000).await.unwrap();
+async fn members(scheduler: &SegmentScheduler, name: &str) -> Vec<i64> {
+    let page = scheduler.page("shop", name, false, ProfileId(i64::MIN), 1000).await.unwrap();
     page.iter().map(|(it, _)| it.profile.0).collect()
 }
 
-async fn are_members(roster: &SegmentScheduler, wanted: &[i64]) {
+async fn are_members(scheduler: &SegmentScheduler, wanted: &[i64]) {
     let waiting = async {
-        while members(roster, "now").await != wanted {
+        while members(scheduler, "now").await != wanted {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -34,23 +34,23 @@ async fn changed_people_are_evaluated_alone_and_at_once(bed: SegmentTestBed) {
     // A clock that stands still: nothing is due but the first runs.
     let (segments, metrics) = bed.segments(Arc::new(ManualClock::new(NOW.parse().unwrap())));
     let changed = Arc::new(ChangedProfiles::new(4));
-    let roster = Arc::new(segments.with_changed(changed.clone()));
+    let scheduler = Arc::new(segments.with_changed(changed.clone()));
     let rule = || rule(json!({ "trait": "plan", "=": "pro" }));
     let segments =
         [("now", SegmentSchedule::Realtime), ("daily", SegmentSchedule::Every(PATIENCE))];
     let segments = segments
         .map(|(name, schedule)| Arc::new(SegmentSettings { schedule, ..segment(name, rule()) }));
     let site = SiteSegments { id: SITE, name: "shop".into(), segments: segments.to_vec() };
-    roster.apply(vec![site]);
+    scheduler.apply(vec![site]);
     let (stop, mut task) = (CancellationToken::new(), JoinSet::new());
-    task.spawn(roster.clone().run_until_stopped(stop.clone()));
+    task.spawn(scheduler.clone().run_until_stopped(stop.clone()));
     let have_run = async {
-        while roster.list(None).await.unwrap().iter().any(|it| it.ran.is_none()) {
+        while scheduler.list(None).await.unwrap().iter().any(|it| it.ran.is_none()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, have_run).await.expect("both run once");
-    are_members(&roster, &[1, 2, 3, 4, 5, 6]).await;
+    are_members(&scheduler, &[1, 2, 3, 4, 5, 6]).await;
     bed.execute("UPDATE profiles SET traits = '{}' WHERE id IN (1, 2)").await;
     bed.execute("DELETE FROM profiles WHERE id = 3").await;
     bed.add(7, person_with_events(&[])).await;
@@ -59,8 +59,8 @@ async fn changed_people_are_evaluated_alone_and_at_once(bed: SegmentTestBed) {
         changed.record_changes(SITE, &ProfileChanges { profiles, ..ProfileChanges::default() });
     };
     say(&[1, 3, 6, 7]);
-    are_members(&roster, &[2, 4, 5, 6, 7]).await;
-    assert_eq!(members(&roster, "daily").await, [1, 2, 3, 4, 5, 6], "it has a plan");
+    are_members(&scheduler, &[2, 4, 5, 6, 7]).await;
+    assert_eq!(members(&scheduler, "daily").await, [1, 2, 3, 4, 5, 6], "it has a plan");
     let size = "tagway_segment_members{site=\"shop\",segment=\"now\"} 5";
     let counted = async {
         while !metrics.render().contains(size) {
@@ -78,7 +78,7 @@ async fn changed_people_are_evaluated_alone_and_at_once(bed: SegmentTestBed) {
     };
     tokio::time::timeout(PATIENCE, taken).await.expect("it is taken");
     say(&[2]);
-    are_members(&roster, &[4, 5, 6, 7]).await;
+    are_members(&scheduler, &[4, 5, 6, 7]).await;
     stop.cancel();
     task.join_all().await;
 }

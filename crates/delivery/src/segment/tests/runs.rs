@@ -93,14 +93,14 @@ async fn list_reports_event_names_without_counts(bed: SegmentTestBed) {
     let settings = profile::ProfileSettings::small(limits);
     let runtime = tokio::runtime::Handle::current();
     let profiles = profile::ProfileService::new(store, &settings, metrics.clone(), runtime);
-    let roster = segments.with_profiles(Arc::new(profiles));
+    let runner = segments.with_profiles(Arc::new(profiles));
     let rule = rule(json!({ "any": [{ "event": "A" }, { "event": "Never Done" }] }));
     let segments = vec![Arc::new(segment("a", rule))];
-    roster.apply(vec![SiteSegments { id: SITE, name: "shop".into(), segments }]);
-    assert_eq!(roster.run("shop", "a").await.unwrap().size, 3);
-    assert_eq!(roster.list(None).await.unwrap()[0].uncounted, ["Never Done"]);
-    let told = "tagway_segment_names_uncounted{site=\"shop\",segment=\"a\"} 1";
-    assert!(metrics.render().contains(told), "{}", metrics.render());
+    runner.apply(vec![SiteSegments { id: SITE, name: "shop".into(), segments }]);
+    assert_eq!(runner.run("shop", "a").await.unwrap().size, 3);
+    assert_eq!(runner.list(None).await.unwrap()[0].uncounted, ["Never Done"]);
+    let line = "tagway_segment_names_uncounted{site=\"shop\",segment=\"a\"} 1";
+    assert!(metrics.render().contains(line), "{}", metrics.render());
 }
 
 fn counts(ran: &SegmentRunSummary) -> (u64, u64, u64) {
@@ -147,17 +147,17 @@ async fn segments_run_when_due_by_their_stored_state() {
     };
     let plan = || segment("a", rule(json!({ "trait": "plan" })));
     let start = |segments: Vec<SegmentSettings>| {
-        let (roster, metrics) = bed.scheduler(clock.clone());
-        roster.apply(site(segments));
+        let (runner, metrics) = bed.scheduler(clock.clone());
+        runner.apply(site(segments));
         let stop = CancellationToken::new();
         let mut task = JoinSet::new();
-        task.spawn(roster.clone().run_until_stopped(stop.clone()));
-        (roster, metrics, stop, task)
+        task.spawn(runner.clone().run_until_stopped(stop.clone()));
+        (runner, metrics, stop, task)
     };
-    let ran_at = async |roster: &SegmentScheduler, at: i64| {
+    let ran_at = async |runner: &SegmentScheduler, at: i64| {
         let waiting = async {
             loop {
-                let listed = roster.list(None).await.unwrap();
+                let listed = runner.list(None).await.unwrap();
                 if listed.iter().any(|it| it.ran.as_ref().is_some_and(|ran| ran.at_ms == at)) {
                     return;
                 }
@@ -167,9 +167,9 @@ async fn segments_run_when_due_by_their_stored_state() {
         tokio::time::timeout(PATIENCE, waiting).await.expect("it runs");
     };
     let began = now_ms();
-    let (roster, metrics, stop, task) = start(vec![plan()]);
-    ran_at(&roster, began).await;
-    let listed = roster.list(Some("shop")).await.unwrap();
+    let (runner, metrics, stop, task) = start(vec![plan()]);
+    ran_at(&runner, began).await;
+    let listed = runner.list(Some("shop")).await.unwrap();
     assert_eq!(listed[0].due_ms, Some(began + 3_600_000));
     let size = "tagway_segment_members{site=\"shop\",segment=\"a\"} 20";
     let counted = async {
@@ -181,17 +181,17 @@ async fn segments_run_when_due_by_their_stored_state() {
     stop.cancel();
     task.join_all().await;
     clock.advance(3_599_000);
-    let (roster, _, stop, task) = start(vec![plan()]);
+    let (runner, _, stop, task) = start(vec![plan()]);
     tokio::time::sleep(Duration::from_secs(120)).await;
-    ran_at(&roster, began).await;
+    ran_at(&runner, began).await;
     clock.advance(1000);
-    ran_at(&roster, clock.now().as_millisecond()).await;
+    ran_at(&runner, clock.now().as_millisecond()).await;
     // A changed rule is evaluated at once.
     clock.advance(5000);
-    roster.apply(site(vec![segment("a", rule(json!({ "trait": "x" })))]));
-    ran_at(&roster, clock.now().as_millisecond()).await;
-    assert_eq!(counts(roster.list(None).await.unwrap()[0].ran.as_ref().unwrap()), (0, 0, 20));
-    roster.apply(site(Vec::new()));
+    runner.apply(site(vec![segment("a", rule(json!({ "trait": "x" })))]));
+    ran_at(&runner, clock.now().as_millisecond()).await;
+    assert_eq!(counts(runner.list(None).await.unwrap()[0].ran.as_ref().unwrap()), (0, 0, 20));
+    runner.apply(site(Vec::new()));
     let gone = async {
         while !bed.segments.list_segments(SITE).await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -204,16 +204,16 @@ async fn segments_run_when_due_by_their_stored_state() {
 
 async fn preview_samples_people_from_the_whole_range(bed: SegmentTestBed) {
     let bed = bed.with(100).await;
-    let (roster, _) = bed.scheduler(Arc::new(ManualClock::new(NOW.parse().unwrap())));
-    roster.apply(vec![SiteSegments { id: SITE, name: "shop".into(), segments: Vec::new() }]);
+    let (runner, _) = bed.scheduler(Arc::new(ManualClock::new(NOW.parse().unwrap())));
+    runner.apply(vec![SiteSegments { id: SITE, name: "shop".into(), segments: Vec::new() }]);
     let rule = Arc::new(rule(json!({ "event": "A", "within": "3d" })));
-    let preview = roster.preview("shop", rule.clone(), MembershipUnit::User, 4).await.unwrap();
+    let preview = runner.preview("shop", rule.clone(), MembershipUnit::User, 4).await.unwrap();
     assert_eq!(preview.size, 40);
     let numbers: Vec<_> = preview.sample.iter().map(|person| person["profile"].clone()).collect();
     assert_eq!(numbers.len(), 4);
     assert!(numbers[3].as_i64().unwrap() > 60, "{numbers:?}");
     assert_eq!(preview.sample[0]["traits"]["plan"], "pro");
-    let elsewhere = roster.preview("other", rule, MembershipUnit::User, 4).await;
+    let elsewhere = runner.preview("other", rule, MembershipUnit::User, 4).await;
     assert!(matches!(elsewhere, Err(SegmentError::Unknown)));
 }
 

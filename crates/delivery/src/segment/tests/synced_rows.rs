@@ -28,11 +28,11 @@ async fn synced_rows_are_kept_until_removed(bed: SegmentTestBed) {
     let (segment, _) = segments.begin_run(SITE, "a", 1000).await.unwrap();
     let join = (1..=3).map(|id| (ProfileId(id), MembershipChange::Join)).collect();
     segments.change(segment, join, 1000).await.unwrap();
-    let kept = store.sync(segment, "crm", SyncKind::List).await.unwrap();
-    assert_eq!((kept.list, kept.synced, kept.checked), (None, 0, 0));
+    let record = store.sync(segment, "crm", SyncKind::List).await.unwrap();
+    assert_eq!((record.list, record.synced, record.checked), (None, 0, 0));
     let again = store.sync(segment, "crm", SyncKind::List).await.unwrap();
-    assert_eq!(again.id, kept.id);
-    let sync = kept.id;
+    assert_eq!(again.id, record.id);
+    let sync = record.id;
     let change = async |changes| store.record_member_changes(sync, changes).await.unwrap();
     let after = |after: i64, limit| ProfileSelection::After(ProfileId(after), limit);
     let untold = |id: i64| store.unsynced_members(sync, segment, after(id, 2));
@@ -56,37 +56,37 @@ async fn synced_rows_are_kept_until_removed(bed: SegmentTestBed) {
     assert_eq!(of(untold(i64::MIN).await.unwrap()), [(2, Some(2000)), (3, None)]);
     assert_eq!(of(untold(2).await.unwrap()), [(3, None)]);
     bed.execute("DELETE FROM profiles WHERE id = 2").await;
-    let told = store.synced_members(sync, segment, after(i64::MIN, 10)).await.unwrap();
+    let members = store.synced_members(sync, segment, after(i64::MIN, 10)).await.unwrap();
     let short = |it: &SyncedMember| {
         (it.profile.0, it.row.text().to_owned(), it.status == SyncStatus::Confirmed, it.is_member)
     };
     let expected = [(1, "one", true, true), (2, "two", false, true), (4, "four", true, false)];
     let expected = expected.map(|(id, text, sure, member)| (id, text.to_owned(), sure, member));
-    assert_eq!(told.iter().map(short).collect::<Vec<_>>(), expected);
-    let consents: Vec<_> = told.iter().map(|it| it.consent.as_deref()).collect();
+    assert_eq!(members.iter().map(short).collect::<Vec<_>>(), expected);
+    let consents: Vec<_> = members.iter().map(|it| it.consent.as_deref()).collect();
     assert_eq!(consents, [Some(r#"{"marketing":true}"#), None, Some(r#"{"marketing":false}"#)]);
-    let countries: Vec<_> = told.iter().map(|it| it.country.as_deref()).collect();
+    let countries: Vec<_> = members.iter().map(|it| it.country.as_deref()).collect();
     assert_eq!(countries, [Some("CH"), None, Some("CH")]);
     assert_eq!(
         store.synced_destinations(segment).await.unwrap(),
         [("crm".to_owned(), SyncKind::List)]
     );
     change(vec![telling(1, "other"), (ProfileId(4), SyncedMemberChange::Removed)]).await;
-    let told = store.synced_members(sync, segment, after(0, 1)).await.unwrap();
-    assert_eq!(short(&told[0]), (1, "other".to_owned(), false, true), "it is not sure any more");
+    let members = store.synced_members(sync, segment, after(0, 1)).await.unwrap();
+    assert_eq!(short(&members[0]), (1, "other".to_owned(), false, true), "it is not sure any more");
     change(vec![(ProfileId(1), SyncedMemberChange::RemovalFailed)]).await;
     assert_eq!(
         store.sizes(sync).await.unwrap(),
         SyncMemberCounts { confirmed: 0, removal_failed: 1 }
     );
-    let told = store.synced_members(sync, segment, after(0, 1)).await.unwrap();
-    assert_eq!(told[0].status, SyncStatus::RemovalFailed);
+    let members = store.synced_members(sync, segment, after(0, 1)).await.unwrap();
+    assert_eq!(members[0].status, SyncStatus::RemovalFailed);
     assert_eq!(of(untold(i64::MIN).await.unwrap()), [(2, Some(2000)), (3, None)], "1 waits");
     store.store_list(sync, Some("l-1".to_owned())).await.unwrap();
     store.record_synced_run(sync, 3000, Some(4000)).await.unwrap();
     store.record_synced_run(sync, 5000, None).await.unwrap();
-    let kept = store.sync(segment, "crm", SyncKind::List).await.unwrap();
-    assert_eq!((kept.list.as_deref(), kept.synced, kept.checked), (Some("l-1"), 5000, 4000));
+    let record = store.sync(segment, "crm", SyncKind::List).await.unwrap();
+    assert_eq!((record.list.as_deref(), record.synced, record.checked), (Some("l-1"), 5000, 4000));
     // While a row is stored, the segment stays until it is deleted.
     assert!(segments.remove(segment, 10).await.unwrap());
     assert_eq!(segments.list_segments(SITE).await.unwrap().len(), 1);

@@ -130,18 +130,18 @@ async fn multiplexed(most: u32) -> (SocketAddr, ClientConfig, mpsc::Receiver<()>
     let (acceptor, client) = tls();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let ((told, waiting), mut tasks) = (mpsc::channel(100), JoinSet::new());
+    let ((sender, waiting), mut tasks) = (mpsc::channel(100), JoinSet::new());
     tasks.spawn(async move {
         let mut connections = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, told) = (acceptor.clone(), told.clone());
+            let (acceptor, sender) = (acceptor.clone(), sender.clone());
             connections.spawn(async move {
                 let stream = TokioIo::new(acceptor.accept(stream).await.unwrap());
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let told = told.clone();
+                    let sender = sender.clone();
                     async move {
                         if request.uri().path() == "/wait" {
-                            told.send(()).await.unwrap();
+                            sender.send(()).await.unwrap();
                             std::future::pending::<()>().await;
                         }
                         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from("yes"))))
@@ -229,7 +229,7 @@ async fn silent_once() -> (SocketAddr, ClientConfig, Arc<AtomicUsize>, TestOrigi
 }
 
 #[tokio::test]
-async fn http2_connection_that_falls_silent_is_replaced() {
+async fn http2_connection_without_traffic_is_replaced() {
     let (address, tls, accepted, _server) = silent_once().await;
     let time = Duration::from_millis(50);
     let settings = OriginSettings {

@@ -96,13 +96,13 @@ fn script_is_put_into_pages_that_leave_tags_out() {
 
 /// Returns the page, and the reason why it was not rewritten.
 fn reported(task: PageEditPlan, page: &str) -> (String, Vec<PageSkipReason>) {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let hear = told.clone();
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let hear = reports.clone();
     let report = PageSkipReporter::new(move |reason| hear.lock().push(reason));
     let limits = PageLimits { tag: 4096, inline: 4096 };
     let (out, _) = passed(PageEditPlan { report, ..task }, page.as_bytes(), 7, limits);
-    let told = told.lock().clone();
-    (String::from_utf8(out).unwrap(), told)
+    let reports = reports.lock().clone();
+    (String::from_utf8(out).unwrap(), reports)
 }
 
 #[test]
@@ -125,12 +125,12 @@ fn pages_that_may_not_be_changed_stay_and_the_reason_is_reported() {
     ] {
         let tags = Arc::new(all(false));
         assert_eq!(reported(PageEditPlan { tags, ..task() }, &page), (page.clone(), vec![reason]));
-        let (same, told) = reported(PageEditPlan { injects: false, ..task() }, &page);
-        assert_eq!((same, told), (page, Vec::new()), "it was not to get the script anyway");
+        let (same, reports) = reported(PageEditPlan { injects: false, ..task() }, &page);
+        assert_eq!((same, reports), (page, Vec::new()), "it was not to get the script anyway");
     }
     for other in ["class=amp", "data-amp", "amplitude", "lang=amp", "title='⚡'", "amp4web"] {
-        let (page, told) = reported(task(), &amp(other));
-        assert!(page.contains(&own()) && told.is_empty(), "{page}");
+        let (page, reports) = reported(task(), &amp(other));
+        assert!(page.contains(&own()) && reports.is_empty(), "{page}");
     }
 }
 
@@ -151,10 +151,10 @@ fn policy_in_the_page_gives_the_script_its_nonce_or_keeps_it_out() {
         ("img-src *", ""),
         ("script-src 'self' 'unsafe-inline'", ""),
     ] {
-        let (page, told) = reported(task(), &format!("{}<script>1</script>", meta(policy)));
+        let (page, reports) = reported(task(), &format!("{}<script>1</script>", meta(policy)));
         let tag = format!("<script{nonce}>{}{LEAVE}</script>", snippet(SCRIPT));
         assert_eq!(page, format!("{}{tag}<script>1</script>", meta(policy)));
-        assert!(told.is_empty());
+        assert!(reports.is_empty());
     }
     for policy in ["script-src 'none'", "script-src 'sha256-x'", "connect-src https://a.example"] {
         let page = format!("{}<script>1</script>", meta(policy));

@@ -78,7 +78,7 @@ pub(super) fn script(
         None => coded.body.clone(),
         Some(part) => {
             let length = coded.body.len();
-            let (status, said, body) = match part {
+            let (status, content_range, body) = match part {
                 Some((first, last)) => (
                     StatusCode::PARTIAL_CONTENT,
                     format!("bytes {first}-{last}/{length}"),
@@ -89,8 +89,8 @@ pub(super) fn script(
                 }
             };
             *response.status_mut() = status;
-            if let Ok(said) = HeaderValue::try_from(said) {
-                response.headers_mut().insert(CONTENT_RANGE, said);
+            if let Ok(content_range) = HeaderValue::try_from(content_range) {
+                response.headers_mut().insert(CONTENT_RANGE, content_range);
             }
             body
         }

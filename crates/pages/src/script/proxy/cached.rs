@@ -27,10 +27,10 @@ pub(super) enum CachedScriptContent {
 }
 
 impl CachedScript {
-    pub(super) fn new(vendor: &'static str, kept: CachedScriptContent, ask_at: i64) -> Self {
+    pub(super) fn new(vendor: &'static str, stored: CachedScriptContent, ask_at: i64) -> Self {
         Self {
             vendor,
-            content: kept,
+            content: stored,
             revalidate_at: ask_at,
             is_stale: false,
             is_revalidating: AtomicBool::new(false),

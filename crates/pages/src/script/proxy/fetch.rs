@@ -162,8 +162,8 @@ fn text(fields: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 /// The media type to serve a script with. `None` if the vendor's type is not one of a script.
-fn media_type(said: &str) -> Option<&'static str> {
-    let essence = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+fn media_type(stated: &str) -> Option<&'static str> {
+    let essence = stated.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
         "text/javascript"
         | "application/javascript"

@@ -103,7 +103,11 @@ pub struct ScriptRequest<'a> {
 }
 
 impl ScriptProxy {
-    /// Opens the proxy with its disk cache in `data_dir`. Fails if TLS cannot be set up on this machine.
+    /// Opens the proxy with its disk cache in `data_dir`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if TLS cannot be set up on this machine.
     pub fn new(
         settings: ScriptProxySettings,
         data_dir: &Path,

@@ -88,6 +88,11 @@ impl ScriptProxy {
     }
 
     /// Compares the waiting version of a pinned script with the approved one.
+    ///
+    /// # Errors
+    ///
+    /// [`ScriptPinError::NothingPending`] if no version waits, [`ScriptPinError::Busy`] while another
+    /// comparison runs, or the error of an unknown pin or of its file.
     pub async fn diff(
         &self,
         site: &str,
@@ -110,6 +115,10 @@ impl ScriptProxy {
     }
 
     /// Approves the waiting version of a pinned script, if it has this hash.
+    ///
+    /// # Errors
+    ///
+    /// [`ScriptPinError::Changed`] if the waiting version has another hash, or the error of an unknown pin or of its file.
     pub async fn approve(
         &self,
         (site, vendor, script): (&str, &str, &str),

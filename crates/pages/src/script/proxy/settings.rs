@@ -18,7 +18,7 @@ pub const SCRIPT_PROXY_SETTINGS: &[Setting] = &[
         .doc("limit of one script; vendors' largest have about 1 MiB"),
     Setting::positive_duration("timeout")
         .default("10s")
-        .doc("for one fetch, from its start to the last byte"),
+        .doc("the time for one fetch, from its start to the last byte"),
     Setting::integer("max_concurrent_fetches", 1, 1_000)
         .default("16")
         .doc("limit of fetches at once; further ones fail until \"retry\" is over"),
@@ -29,11 +29,13 @@ pub const SCRIPT_PROXY_SETTINGS: &[Setting] = &[
     ),
     Setting::duration("min_ttl")
         .default("1m")
-        .doc("the time for which a script is served without a check for changes:"),
-    Setting::duration("max_ttl").default("15m").doc("the vendor's max-age, between these two"),
+        .doc("a script is served for at least this long without a check for changes"),
+    Setting::duration("max_ttl")
+        .default("15m")
+        .doc("the longest such time; between the two, the vendor's max-age applies"),
     Setting::duration("stale_if_error")
         .default("30d")
-        .doc("the time for which it is served while the vendor does not answer"),
+        .doc("the time for which a script is served while the vendor does not answer"),
     Setting::duration("retry")
         .default("10s")
         .doc("the time without calls to a vendor after a failed fetch"),

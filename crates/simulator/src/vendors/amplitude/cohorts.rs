@@ -46,16 +46,16 @@ impl SimulatedCohorts {
         if !has_type(asked, "application/json") {
             return bad(json!({}), "the content type is not application/json");
         }
-        let said = parse(asked.body).and_then(|body| {
+        let response = parse(asked.body).and_then(|body| {
             if asked.target.path().ends_with("/upload") {
                 self.make(&body)
             } else {
                 self.change(&body, is_user)
             }
         });
-        match said {
-            Ok(said) => SimulatorOutcome {
-                reply: answer(StatusCode::OK, said.to_string()),
+        match response {
+            Ok(response) => SimulatorOutcome {
+                reply: answer(StatusCode::OK, response.to_string()),
                 accepted: Vec::new(),
                 objections: Vec::new(),
             },

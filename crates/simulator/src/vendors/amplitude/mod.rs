@@ -135,13 +135,13 @@ impl AmplitudeSimulator {
             return refusal;
         }
         let accepted = events.iter().filter_map(|event| self.take(event, asked.now)).collect();
-        let said = json!({
+        let response = json!({
             "code": 200,
             "events_ingested": events.len(),
             "payload_size_bytes": asked.body.len(),
             "server_upload_time": asked.now.as_millisecond(),
         });
-        let reply = answer(StatusCode::OK, said.to_string());
+        let reply = answer(StatusCode::OK, response.to_string());
         SimulatorOutcome { reply, accepted, objections: findings.remarks }
     }
 
@@ -194,7 +194,7 @@ impl AmplitudeSimulator {
         if indices.is_empty() {
             return None;
         }
-        let said = json!({
+        let response = json!({
             "code": 429,
             "error": "Too many requests for some devices and users",
             "eps_threshold": endpoint.events_per_second,
@@ -204,7 +204,7 @@ impl AmplitudeSimulator {
             "exceeded_daily_quota_devices": spent.devices,
             "throttled_events": indices,
         });
-        Some(refused(StatusCode::TOO_MANY_REQUESTS, said, "somebody sends too much"))
+        Some(refused(StatusCode::TOO_MANY_REQUESTS, response, "somebody sends too much"))
     }
 }
 
@@ -303,8 +303,8 @@ fn mapping_problem(entry: &JsonObject) -> Option<String> {
 fn key_problem(asked: &SimulatorRequest<'_>, key: Option<&str>) -> Option<SimulatorOutcome> {
     match key {
         None | Some("") => {
-            let said = json!({ "missing_field": "api_key" });
-            Some(bad(said, "Request missing required field"))
+            let response = json!({ "missing_field": "api_key" });
+            Some(bad(response, "Request missing required field"))
         }
         Some(_) if !asked.checks_credentials => None,
         Some(key) if key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit()) => None,
@@ -330,29 +330,29 @@ fn invalid(findings: &AmplitudeFindings, first_only: bool) -> SimulatorOutcome {
         let fields = fields.iter().map(|(field, indices)| ((*field).to_owned(), listed(indices)));
         Value::Object(fields.collect())
     };
-    let said = json!({
+    let response = json!({
         "events_with_invalid_fields": by_field(&findings.invalid),
         "events_with_missing_fields": by_field(&findings.missing),
         "events_with_invalid_id_lengths": by_field(&findings.id_lengths),
     });
-    bad(said, "Invalid event JSON")
+    bad(response, "Invalid event JSON")
 }
 
-fn bad(said: Value, error: &str) -> SimulatorOutcome {
-    refused(StatusCode::BAD_REQUEST, said, error)
+fn bad(response: Value, error: &str) -> SimulatorOutcome {
+    refused(StatusCode::BAD_REQUEST, response, error)
 }
 
 /// A rejection in Amplitude's format. A 429 is no objection.
-fn refused(status: StatusCode, mut said: Value, error: &str) -> SimulatorOutcome {
-    if let Some(said) = said.as_object_mut() {
-        said.entry("code").or_insert_with(|| status.as_u16().into());
-        said.entry("error").or_insert_with(|| error.into());
+fn refused(status: StatusCode, mut response: Value, error: &str) -> SimulatorOutcome {
+    if let Some(response) = response.as_object_mut() {
+        response.entry("code").or_insert_with(|| status.as_u16().into());
+        response.entry("error").or_insert_with(|| error.into());
     }
     let objections = match status {
         StatusCode::TOO_MANY_REQUESTS => Vec::new(),
-        _ => vec![format!("{status}: {said}")],
+        _ => vec![format!("{status}: {response}")],
     };
-    let reply: Response<Bytes> = answer(status, said.to_string());
+    let reply: Response<Bytes> = answer(status, response.to_string());
     SimulatorOutcome { reply, accepted: Vec::new(), objections }
 }
 
@@ -364,7 +364,7 @@ mod tests {
 
     const KEY: &str = "0123456789abcdef0123456789abcdef";
 
-    fn ask(desk: &mut AmplitudeSimulator, path: &str, body: &Value) -> (u16, Value, usize) {
+    fn request(desk: &mut AmplitudeSimulator, path: &str, body: &Value) -> (u16, Value, usize) {
         let (target, body): (Uri, Bytes) = (path.parse().unwrap(), body.to_string().into());
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, "application/json".parse().unwrap());
@@ -378,8 +378,8 @@ mod tests {
             now,
             checks_credentials: true,
         });
-        let said = serde_json::from_slice(reading.reply.body()).unwrap();
-        (reading.reply.status().as_u16(), said, reading.accepted.len())
+        let response = serde_json::from_slice(reading.reply.body()).unwrap();
+        (reading.reply.status().as_u16(), response, reading.accepted.len())
     }
 
     fn events(events: &[Value]) -> Value {
@@ -395,9 +395,9 @@ mod tests {
     fn repetition_is_accepted_and_counted_once() {
         let mut desk = AmplitudeSimulator::default();
         let body = events(&[click("a", 1), click("a", 1), click("b", 1)]);
-        let (status, said, accepted) = ask(&mut desk, "/2/httpapi", &body);
-        assert_eq!((status, &said["events_ingested"], accepted), (200, &json!(3), 2));
-        assert_eq!(ask(&mut desk, "/2/httpapi", &body).2, 0);
+        let (status, response, accepted) = request(&mut desk, "/2/httpapi", &body);
+        assert_eq!((status, &response["events_ingested"], accepted), (200, &json!(3), 2));
+        assert_eq!(request(&mut desk, "/2/httpapi", &body).2, 0);
     }
 
     #[test]
@@ -406,9 +406,10 @@ mod tests {
         bad["time"] = json!("now");
         let body = events(&[click("a", 2), bad.clone(), bad]);
         for (path, listed) in [("/2/httpapi", json!([1])), ("/batch", json!([1, 2]))] {
-            let (status, said, accepted) = ask(&mut AmplitudeSimulator::default(), path, &body);
+            let (status, response, accepted) =
+                request(&mut AmplitudeSimulator::default(), path, &body);
             assert_eq!((status, accepted), (400, 0));
-            assert_eq!(said["events_with_invalid_fields"], json!({ "time": listed }));
+            assert_eq!(response["events_with_invalid_fields"], json!({ "time": listed }));
         }
     }
 
@@ -416,19 +417,19 @@ mod tests {
     fn throttled_device_is_named_and_no_event_is_accepted() {
         let mut desk = AmplitudeSimulator::default();
         let flood: Vec<Value> = (0..1800).map(|number| click("greedy", number)).collect();
-        assert_eq!(ask(&mut desk, "/2/httpapi", &events(&flood)).0, 200);
+        assert_eq!(request(&mut desk, "/2/httpapi", &events(&flood)).0, 200);
         let body = events(&[click("a", 1), click("greedy", 1800)]);
-        let (status, said, accepted) = ask(&mut desk, "/2/httpapi", &body);
+        let (status, response, accepted) = request(&mut desk, "/2/httpapi", &body);
         assert_eq!((status, accepted), (429, 0));
-        assert_eq!(said["throttled_events"], json!([1]));
-        assert_eq!(said["throttled_devices"], json!({ "greedy": 30 }));
+        assert_eq!(response["throttled_events"], json!([1]));
+        assert_eq!(response["throttled_devices"], json!({ "greedy": 30 }));
     }
 
     #[test]
     fn invalid_key_is_rejected() {
         let mut body = events(&[click("a", 1)]);
         body["api_key"] = json!("0123");
-        let (status, said, _) = ask(&mut AmplitudeSimulator::default(), "/batch", &body);
-        assert_eq!((status, &said["error"]), (400, &json!("Invalid API key: 0123")));
+        let (status, response, _) = request(&mut AmplitudeSimulator::default(), "/batch", &body);
+        assert_eq!((status, &response["error"]), (400, &json!("Invalid API key: 0123")));
     }
 }

@@ -37,7 +37,7 @@ impl VendorApi for DriftSimulator {
     fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
         let mut accepted = Vec::new();
         let bearer = asked.headers.get(AUTHORIZATION).and_then(|field| field.to_str().ok());
-        let said = if bearer.is_none_or(|bearer| !bearer.starts_with("Bearer ")) {
+        let result = if bearer.is_none_or(|bearer| !bearer.starts_with("Bearer ")) {
             Err(DriftErrorReply(
                 StatusCode::UNAUTHORIZED,
                 "authentication_error",
@@ -46,7 +46,7 @@ impl VendorApi for DriftSimulator {
         } else {
             self.answer(asked, &mut accepted)
         };
-        let (status, body, objections) = match said {
+        let (status, body, objections) = match result {
             Ok(data) => (StatusCode::OK, json!({ "data": data }), Vec::new()),
             Err(DriftErrorReply(status, kind, message)) => {
                 // A contact that does not exist, or exists twice, is not the caller's mistake.
@@ -201,8 +201,9 @@ impl DriftSimulator {
         if created_at == Some(None) {
             return Err(bad("createdAt is not in milliseconds"));
         }
-        let told = body.get("attributes").map(|told| told.as_object().is_some_and(are_scalars));
-        if told == Some(false) {
+        let is_flat =
+            body.get("attributes").map(|is_flat| is_flat.as_object().is_some_and(are_scalars));
+        if is_flat == Some(false) {
             return Err(bad("attributes of an entry are flat"));
         }
         let is_there = match (body.get("contactId"), body.get("externalId")) {

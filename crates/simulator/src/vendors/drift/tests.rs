@@ -48,11 +48,11 @@ async fn contact_is_found_or_made_before_its_events() {
 async fn person_without_an_id_is_sent_by_the_vendors_id() {
     let direct = drift("");
     assert_eq!(direct.deliver(clicked(None, Some("jo@x.example"))).await, "delivered");
-    let told = direct.tally().events;
-    assert_eq!(told.keys().collect::<Vec<_>>(), ["9007199254740993:Clicked:1795435200000"]);
+    let stored = direct.tally().events;
+    assert_eq!(stored.keys().collect::<Vec<_>>(), ["9007199254740993:Clicked:1795435200000"]);
     // The same contact gets the id once it is known; no second contact is made.
     assert_eq!(direct.deliver(clicked(Some("u1"), Some("jo@x.example"))).await, "delivered");
-    let found = direct.ask(Method::GET, "/contacts?email=jo@x.example", json!({})).await;
+    let found = direct.request(Method::GET, "/contacts?email=jo@x.example", json!({})).await;
     assert_eq!(found["data"].as_array().unwrap().len(), 1);
     assert_eq!(found["data"][0]["attributes"]["externalId"], "u1");
 }
@@ -90,7 +90,7 @@ async fn account_is_made_once_and_then_changed() {
     assert_eq!(direct.calls()[0], "POST /accounts/create 200");
     assert_eq!(direct.deliver(group("Lumen AG")).await, "delivered");
     assert_eq!(direct.calls()[..2], ["POST /accounts/create 400", "PATCH /accounts/update 200"]);
-    let found = direct.ask(Method::GET, "/contacts?idType=external&id=u1", json!({})).await;
+    let found = direct.request(Method::GET, "/contacts?idType=external&id=u1", json!({})).await;
     assert_eq!(found["data"][0]["attributes"]["company"], "Lumen AG");
     assert!(direct.tally().objections.is_empty(), "{:?}", direct.tally().objections);
 }

@@ -79,7 +79,7 @@ impl VendorApi for IntercomSimulator {
         let mut objections = checks::head(asked);
         let mut accepted = Vec::new();
         let bearer = asked.headers.get(AUTHORIZATION).and_then(|field| field.to_str().ok());
-        let said = if bearer.is_none_or(|bearer| !bearer.starts_with("Bearer ")) {
+        let result = if bearer.is_none_or(|bearer| !bearer.starts_with("Bearer ")) {
             Err(IntercomErrorReply(
                 StatusCode::UNAUTHORIZED,
                 "unauthorized",
@@ -94,7 +94,7 @@ impl VendorApi for IntercomSimulator {
         } else {
             self.answer(asked, &mut accepted)
         };
-        let mut reply = match said {
+        let mut reply = match result {
             Ok((status, Value::Null)) => answer(status, ""),
             Ok((status, body)) => answer(status, body.to_string()),
             Err(IntercomErrorReply(StatusCode::GONE, _, successor)) => moved(&successor),
@@ -198,7 +198,8 @@ impl IntercomSimulator {
         now: Timestamp,
         accepted: &mut Vec<Option<String>>,
     ) -> IntercomResult {
-        let (name, created_at) = checks::event(event, now).map_err(|said| invalid(&said))?;
+        let (name, created_at) =
+            checks::event(event, now).map_err(|objection| invalid(&objection))?;
         let text = |key: &str| event.get(key).and_then(Value::as_str);
         let there = |contact: &&SimulatedContact| contact.merged_into.is_none();
         let mut of: Vec<&SimulatedContact> = match (text("user_id"), text("id"), text("email")) {
@@ -231,7 +232,7 @@ impl IntercomSimulator {
     }
 
     fn search(&self, body: &Value, now: Timestamp) -> IntercomResult {
-        let (field, value) = checks::query(body).map_err(|said| invalid(&said))?;
+        let (field, value) = checks::query(body).map_err(|objection| invalid(&objection))?;
         let lag = self.workspace.search_lag.as_secs();
         let is_found = |one: &&SimulatedContact| {
             let age = now.as_second().saturating_sub(one.made_at.as_second());
@@ -254,7 +255,7 @@ impl IntercomSimulator {
     }
 
     fn make(&mut self, body: &Value, now: Timestamp) -> IntercomResult {
-        checks::contact(body).map_err(|said| invalid(&said))?;
+        checks::contact(body).map_err(|objection| invalid(&objection))?;
         let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
         let is_user = text("role").is_none_or(|role| role == "user");
         let (external_id, email) = (text("external_id"), text("email"));
@@ -291,7 +292,7 @@ impl IntercomSimulator {
     }
 
     fn change(&mut self, id: &str, body: &Value) -> IntercomResult {
-        checks::contact(body).map_err(|said| invalid(&said))?;
+        checks::contact(body).map_err(|objection| invalid(&objection))?;
         let external_id = body.get("external_id").and_then(Value::as_str);
         let has_id = |one: &&SimulatedContact| {
             one.id != id && external_id.is_some() && one.external_id.as_deref() == external_id
@@ -327,7 +328,7 @@ impl IntercomSimulator {
     }
 
     fn company(&mut self, body: &Value) -> IntercomResult {
-        let company_id = checks::company(body).map_err(|said| invalid(&said))?;
+        let company_id = checks::company(body).map_err(|objection| invalid(&objection))?;
         let known = self.companies.iter().position(|known| known == company_id);
         let place = known.unwrap_or_else(|| {
             self.companies.push(company_id.to_owned());

@@ -34,7 +34,7 @@ fn identify(fields: serde_json::Value) -> EnrichedEvent {
 /// The contacts that a search for this address finds, as roles and external ids.
 async fn at(direct: &DirectDestination, email: &str) -> Vec<(String, String)> {
     let query = json!({ "query": { "field": "email", "operator": "=", "value": email } });
-    let found = direct.ask(Method::POST, "/contacts/search", query).await;
+    let found = direct.request(Method::POST, "/contacts/search", query).await;
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let shown = |one: &serde_json::Value| (text(&one["role"]), text(&one["external_id"]));
     found["data"].as_array().unwrap().iter().map(shown).collect()
@@ -71,7 +71,7 @@ async fn contact_missing_from_the_search_is_found_by_the_conflict() {
     let mut direct = workspace("leads = true", lag);
     // A user of this address without an id is made elsewhere.
     let made = json!({ "role": "user", "email": "jo@x.example" });
-    direct.ask(Method::POST, "/contacts", made).await;
+    direct.request(Method::POST, "/contacts", made).await;
     let jo = || identify(json!({ "userId": "u1", "traits": { "email": "jo@x.example" } }));
     assert_eq!(direct.deliver(jo()).await, "delivered");
     let calls = direct.calls();
@@ -99,7 +99,7 @@ async fn conflict_without_a_contact_waits_for_the_search() {
     };
     let direct = workspace("", terms);
     let made = json!({ "role": "user", "email": "jo@x.example" });
-    direct.ask(Method::POST, "/contacts", made).await;
+    direct.request(Method::POST, "/contacts", made).await;
     let jo = || identify(json!({ "userId": "u1", "traits": { "email": "jo@x.example" } }));
     assert_eq!(direct.deliver(jo()).await, "retry contact_exists");
     direct.wait(61);
@@ -157,7 +157,7 @@ async fn alias_merges_the_named_lead() {
     assert_eq!(direct.deliver(clicked(json!({}))).await, "delivered");
     direct.calls();
     assert_eq!(direct.deliver(alias()).await, "delivered");
-    let user = direct.ask(Method::GET, "/contacts/find_by_external_id/u1", json!({})).await;
+    let user = direct.request(Method::GET, "/contacts/find_by_external_id/u1", json!({})).await;
     assert_eq!(user["custom_attributes"]["visitor"], "a1", "the lead became the user");
 }
 
@@ -168,9 +168,9 @@ async fn lead_merged_elsewhere_is_followed() {
     assert_eq!(direct.deliver(lead).await, "delivered");
     // The lead is merged in Intercom itself.
     let user = json!({ "role": "user", "external_id": "u1", "email": "jo@x.example" });
-    let user = direct.ask(Method::POST, "/contacts", user).await;
+    let user = direct.request(Method::POST, "/contacts", user).await;
     let merge = json!({ "from": "c00000000000000000000001", "into": user["id"] });
-    direct.ask(Method::POST, "/contacts/merge", merge).await;
+    direct.request(Method::POST, "/contacts/merge", merge).await;
     direct.calls();
     let says = identify(json!({ "traits": { "email": "jo@x.example" } }));
     assert_eq!(direct.deliver(says).await, "delivered");

@@ -117,13 +117,13 @@ impl MetaRefusal {
 
 impl VendorApi for MetaSimulator {
     fn handle_request(&mut self, asked: &SimulatorRequest<'_>) -> SimulatorOutcome {
-        let said = check(asked).and_then(|body| match self.audiences.answer(asked, &body) {
-            Some(said) => said.map(MetaRequestBody::Listed),
+        let response = check(asked).and_then(|body| match self.audiences.answer(asked, &body) {
+            Some(response) => response.map(MetaRequestBody::Listed),
             None => events(asked, body).map(MetaRequestBody::Happened),
         });
-        match said {
-            Ok(MetaRequestBody::Listed(said)) => SimulatorOutcome {
-                reply: answer(StatusCode::OK, said.to_string()),
+        match response {
+            Ok(MetaRequestBody::Listed(response)) => SimulatorOutcome {
+                reply: answer(StatusCode::OK, response.to_string()),
                 accepted: Vec::new(),
                 objections: Vec::new(),
             },
@@ -136,10 +136,10 @@ impl VendorApi for MetaSimulator {
                     self.is_new(name, id, asked.now).then(|| id.map(str::to_owned))
                 });
                 let accepted = accepted.collect();
-                let said = json!({
+                let response = json!({
                     "events_received": received, "messages": [], "fbtrace_id": "Asimulated",
                 });
-                let reply = answer(StatusCode::OK, said.to_string());
+                let reply = answer(StatusCode::OK, response.to_string());
                 SimulatorOutcome { reply, accepted, objections: Vec::new() }
             }
             Err(refusal) => SimulatorOutcome {

@@ -86,7 +86,7 @@ proptest! {
     }
 }
 
-fn ask(
+fn request(
     graph: &mut MetaSimulator,
     path: &str,
     token: &str,
@@ -122,7 +122,7 @@ const NOON: &str = "2026-11-23T12:00:00Z";
 fn event_is_counted_once_in_two_days() {
     let graph = &mut MetaSimulator::default();
     let mut count = |name: &str, id: &str, now: &str| {
-        let reading = ask(graph, PATH, "t", &body(name, id), now);
+        let reading = request(graph, PATH, "t", &body(name, id), now);
         assert_eq!(reading.reply.status(), StatusCode::OK, "{:?}", reading.objections);
         reading.accepted.len()
     };
@@ -150,10 +150,10 @@ fn rejections_have_the_graph_format() {
         ("/v25.0/123/other", "t", &good, NOON, 400, 2500, 0),
         ("/123/events", "t", &good, NOON, 400, 2500, 0),
     ] {
-        let reading = ask(graph, path, token, body, now);
-        let said: Value = serde_json::from_slice(reading.reply.body()).unwrap();
-        let found = (&said["error"]["code"], &said["error"]["error_subcode"]);
-        assert_eq!(reading.reply.status().as_u16(), status, "{path} {said}");
+        let reading = request(graph, path, token, body, now);
+        let answer: Value = serde_json::from_slice(reading.reply.body()).unwrap();
+        let found = (&answer["error"]["code"], &answer["error"]["error_subcode"]);
+        assert_eq!(reading.reply.status().as_u16(), status, "{path} {answer}");
         assert_eq!(found, (&json!(code), &json!(subcode)), "{path}");
         assert!(reading.accepted.is_empty() && !reading.objections.is_empty());
     }

@@ -115,15 +115,15 @@ impl MixpanelSimulator {
             }
         }
         let imported = records.len() - failed.len();
-        let (status, said) = if failed.is_empty() {
-            let said = json!({ "code": 200, "num_records_imported": imported, "status": "OK" });
-            (StatusCode::OK, said)
+        let (status, response) = if failed.is_empty() {
+            let response = json!({ "code": 200, "num_records_imported": imported, "status": "OK" });
+            (StatusCode::OK, response)
         } else {
-            let said = json!({ "code": 400, "num_records_imported": imported, "status": "Bad Request",
+            let response = json!({ "code": 400, "num_records_imported": imported, "status": "Bad Request",
                 "error": "some data points in the request failed validation", "failed_records": failed });
-            (StatusCode::BAD_REQUEST, said)
+            (StatusCode::BAD_REQUEST, response)
         };
-        SimulatorOutcome { reply: answer(status, said.to_string()), accepted, objections }
+        SimulatorOutcome { reply: answer(status, response.to_string()), accepted, objections }
     }
 
     /// Checks one event; returns its key, unless it is a repetition.
@@ -224,7 +224,7 @@ impl MixpanelSimulator {
             };
             objections.extend(checked.err().map(|(field, message)| format!("{field}: {message}")));
         }
-        let said = match objections.first() {
+        let response = match objections.first() {
             Some(objection) => json!({ "status": 0, "error": objection }),
             None => json!({ "status": 1, "error": null }),
         };
@@ -232,7 +232,7 @@ impl MixpanelSimulator {
         if path == "/engage" {
             records.iter().take(taken).for_each(|record| self.list(record));
         }
-        let reply = answer(StatusCode::OK, said.to_string());
+        let reply = answer(StatusCode::OK, response.to_string());
         SimulatorOutcome { reply, accepted: vec![None; taken], objections }
     }
 
@@ -433,9 +433,9 @@ fn list(asked: &SimulatorRequest<'_>, body: &Bytes, most: usize) -> Result<Vec<V
 
 fn refused(status: StatusCode, objection: &str) -> SimulatorOutcome {
     let reason = status.canonical_reason().unwrap_or_default();
-    let said = json!({ "code": status.as_u16(), "error": objection, "status": reason });
+    let response = json!({ "code": status.as_u16(), "error": objection, "status": reason });
     SimulatorOutcome {
-        reply: answer(status, said.to_string()),
+        reply: answer(status, response.to_string()),
         accepted: Vec::new(),
         objections: vec![objection.to_owned()],
     }

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn care_begins_after_an_abort_only() {
+    async fn careful_mode_starts_after_an_abort_only() {
         let folder = tempfile::tempdir().unwrap();
         for (is_orderly, is_careful) in [(true, false), (false, false), (true, true), (true, false)]
         {

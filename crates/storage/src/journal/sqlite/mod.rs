@@ -113,6 +113,10 @@ pub struct SqliteJournal {
 
 impl SqliteJournal {
     /// Opens the journal in a store with [`MIGRATIONS`]. Reads the dedupe window back: about 1 s per million events.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read or written.
     pub async fn open(
         store: Arc<SqliteStore>,
         settings: JournalSettings,

@@ -126,6 +126,10 @@ impl ProfileService {
     ///
     /// Each of the two takes its `timeout` at most. A lookup that takes longer fails, or the event goes
     /// without, as the settings have it.
+    ///
+    /// # Errors
+    ///
+    /// [`ProfileError`] if the store or the source fails or takes too long and the settings let events wait.
     pub async fn lookup(
         &self,
         site: SiteId,
@@ -213,6 +217,10 @@ impl ProfileService {
 
     /// Finds the part of a profile that a page may know, by the id in the gateway's own cookie
     /// (`page_profile.rs`). Takes as long as [`ProfileService::lookup`].
+    ///
+    /// # Errors
+    ///
+    /// The same as those of [`ProfileService::lookup`].
     pub async fn of_visitor(
         &self,
         site: SiteId,
@@ -291,6 +299,10 @@ impl ProfileService {
     }
 
     /// Applies updates to the store and removes the changed entries from the cache.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store cannot be written: no update is applied then.
     pub async fn apply(
         &self,
         site: SiteId,
@@ -313,6 +325,10 @@ impl ProfileService {
     }
 
     /// Removes some of the unknown visitors who were not seen since then.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store cannot be read or written.
     pub async fn expire(&self, site: SiteId, since: Timestamp) -> Result<(), ProfileError> {
         let (mut after, mut has_removed) =
             *self.expiring.lock().entry(site).or_insert((ExpiryPosition::START, false));
@@ -368,6 +384,10 @@ impl ProfileService {
     }
 
     /// Returns the last event of the site that is in the profiles.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the store cannot be read.
     pub async fn projected_seq(&self, site: SiteId) -> Result<u64, ProfileError> {
         self.store.projected_seq(site).await
     }

@@ -156,24 +156,24 @@ fn total(bed: &ProfileTestBed) -> ActivityTotals {
 fn counts_after_merges_are_the_same_in_any_order(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
 
-        said in prop::collection::vec(activity_cases(), 1..30),
+        cases in prop::collection::vec(activity_cases(), 1..30),
         order in prop::collection::vec(any::<u16>(), 30),
         step in 1..7_usize,
     )| {
-        let updates: Vec<ProfileUpdate> = said.iter().zip(0_i64..).map(|(said, n)| {
-            let ms = said.day * DAY_MS + n;
-            let devices = said.devices.iter().map(|n| weak(anonymous(&n.to_string())));
+        let updates: Vec<ProfileUpdate> = cases.iter().zip(0_i64..).map(|(cases, n)| {
+            let ms = cases.day * DAY_MS + n;
+            let devices = cases.devices.iter().map(|n| weak(anonymous(&n.to_string())));
             ProfileUpdate {
                 devices: devices.collect(),
-                user: said.user.then(|| user("u")),
-                ..did("", &said.name.to_string(), ms, f64::from(said.value))
+                user: cases.user.then(|| user("u")),
+                ..did("", &cases.name.to_string(), ms, f64::from(cases.value))
             }
         }).collect();
         let mut expected = ActivityTotals::new();
-        for (update, said) in updates.iter().zip(&said) {
+        for (update, cases) in updates.iter().zip(&cases) {
             let ms = update.at.as_millisecond().max(1);
-            let (name, value) = (said.name.to_string(), f64::from(said.value));
-            let known = expected.entry((name, said.day)).or_insert((0, ms, ms, 0.0));
+            let (name, value) = (cases.name.to_string(), f64::from(cases.value));
+            let known = expected.entry((name, cases.day)).or_insert((0, ms, ms, 0.0));
             *known = (known.0 + 1, known.1.min(ms), known.2.max(ms), known.3 + value);
         }
         let mut shuffled: Vec<_> = order.into_iter().zip(updates).collect();

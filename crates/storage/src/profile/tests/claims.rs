@@ -114,28 +114,28 @@ fn statement() -> impl Strategy<Value = StatementCase> {
     })
 }
 
-fn update(said: &StatementCase) -> ProfileUpdate {
+fn update(case: &StatementCase) -> ProfileUpdate {
     let name = |n: u8| Some(format!("n{n}")).filter(|_| n > 0);
     let of = |kind, n: u8| name(n).map(|value| Identity { kind, value });
-    let is_server = said.is_server;
-    let mut devices: Vec<Identity> = of(IdentityKind::Anonymous, said.device).into_iter().collect();
+    let is_server = case.is_server;
+    let mut devices: Vec<Identity> = of(IdentityKind::Anonymous, case.device).into_iter().collect();
     if !is_server {
-        devices.extend(of(IdentityKind::Visitor, said.browser));
-        devices.extend(of(IdentityKind::Ga, said.device));
+        devices.extend(of(IdentityKind::Visitor, case.browser));
+        devices.extend(of(IdentityKind::Ga, case.device));
     }
     // A server names the user: without a user id its statement would follow claimed links.
-    let user = if is_server { said.user.max(1) } else { said.user };
-    let email = name(said.email).and_then(|name| Identity::of_email(&format!("{name}@x.example")));
-    let traits = object(json!({ format!("k{}", said.key): said.value }));
-    let consent = object(json!({ "ads": said.value == Some(1) }));
-    let group = Some(format!("g{}", said.key));
-    let previous = of(IdentityKind::User, said.email).filter(|_| is_server && said.is_alias);
+    let user = if is_server { case.user.max(1) } else { case.user };
+    let email = name(case.email).and_then(|name| Identity::of_email(&format!("{name}@x.example")));
+    let traits = object(json!({ format!("k{}", case.key): case.value }));
+    let consent = object(json!({ "ads": case.value == Some(1) }));
+    let group = Some(format!("g{}", case.key));
+    let previous = of(IdentityKind::User, case.email).filter(|_| is_server && case.is_alias);
     ProfileUpdate {
-        at: Timestamp::from_second(1_800_000_000 + said.minute * 60).unwrap(),
+        at: Timestamp::from_second(1_800_000_000 + case.minute * 60).unwrap(),
         rank: if is_server { SenderRank::Server } else { SenderRank::Claimed },
         previous: previous.filter(|it| Some(it) != of(IdentityKind::User, user).as_ref()),
         user: of(IdentityKind::User, user),
-        email: email.filter(|_| !said.is_alias),
+        email: email.filter(|_| !case.is_alias),
         devices: devices.into_iter().map(weak).collect(),
         traits,
         activity: Some(Activity { name: "e".into(), consent, group, ..Activity::default() }),
@@ -169,11 +169,11 @@ fn proven_of(bed: &ProfileTestBed) -> Vec<Vec<String>> {
 
 fn claims_never_change_servers_statements(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
-        said in prop::collection::vec(statement(), 1..30),
+        case in prop::collection::vec(statement(), 1..30),
     )| {
         let limits = ProfileLimits::new(120, 3, 10);
         let (Some(with), Some(without)) = (make(limits), make(limits)) else { return Ok(()) };
-        let updates: Vec<ProfileUpdate> = said.iter().map(update).collect();
+        let updates: Vec<ProfileUpdate> = case.iter().map(update).collect();
         let mut servers = updates.clone();
         servers.retain(|it| it.rank == SenderRank::Server);
         let (first, second) = updates.split_at(updates.len() / 2);

@@ -41,33 +41,33 @@ fn identity_cases(people: u8) -> impl Strategy<Value = IdentityCase> {
 }
 
 /// Returns events at different times, so far apart that each is written.
-fn updates(said: &[IdentityCase], device: impl Fn(u8, u8) -> Identity) -> Vec<ProfileUpdate> {
+fn updates(cases: &[IdentityCase], device: impl Fn(u8, u8) -> Identity) -> Vec<ProfileUpdate> {
     let times = (1_i64..).map(|n| Timestamp::from_millisecond(n * LAST_SEEN_LAG_MS).unwrap());
-    let update = |(at, said): (Timestamp, &IdentityCase)| {
+    let update = |(at, cases): (Timestamp, &IdentityCase)| {
         let user = |person: u8| Identity { kind: IdentityKind::User, value: format!("u{person}") };
-        let previous = said.alias.filter(|other| *other != said.person).map(user);
+        let previous = cases.alias.filter(|other| *other != cases.person).map(user);
         // Person 0 never signs in.
-        let names_user = (said.names_user && said.person > 0) || previous.is_some();
-        let email = Identity::of_email(&format!("{}@people.example", said.person));
-        let devices = said.devices.iter().map(|n| device(said.person, *n));
-        let key = (said.value % 3).to_string();
-        let value = if said.value > 200 { json!(null) } else { json!(said.value) };
+        let names_user = (cases.names_user && cases.person > 0) || previous.is_some();
+        let email = Identity::of_email(&format!("{}@people.example", cases.person));
+        let devices = cases.devices.iter().map(|n| device(cases.person, *n));
+        let key = (cases.value % 3).to_string();
+        let value = if cases.value > 200 { json!(null) } else { json!(cases.value) };
         ProfileUpdate {
             at,
-            rank: if said.from_server || previous.is_some() {
+            rank: if cases.from_server || previous.is_some() {
                 SenderRank::Server
             } else {
                 SenderRank::Claimed
             },
-            user: names_user.then(|| user(said.person)),
+            user: names_user.then(|| user(cases.person)),
             previous,
-            email: email.filter(|_| said.has_email),
+            email: email.filter(|_| cases.has_email),
             devices: devices.map(|identity| DeviceIdentity { identity, client: None }).collect(),
             traits: json!({ key: value }).as_object().unwrap().clone(),
             activity: None,
         }
     };
-    times.zip(said).map(update).collect()
+    times.zip(cases).map(update).collect()
 }
 
 fn names(update: &ProfileUpdate) -> Vec<Identity> {
@@ -209,12 +209,12 @@ in_every_backend!(
 
 fn without_shared_devices_neither_order_nor_repetition_matters(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
-        said in prop::collection::vec(identity_cases(5), 1..25),
+        cases in prop::collection::vec(identity_cases(5), 1..25),
         order in prop::collection::vec(any::<u16>(), 25),
         is_servers in any::<bool>(),
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..5),
     )| {
-        let mut updates = updates(&said, own);
+        let mut updates = updates(&cases, own);
         // The owner of an address that no server states depends on who was known when it was stated.
         // Nor does one rank join profiles that another keeps apart.
         for update in &mut updates {
@@ -243,10 +243,10 @@ fn without_shared_devices_neither_order_nor_repetition_matters(make: TestBedFact
 
 fn two_user_ids_join_only_by_a_servers_alias(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
-        said in prop::collection::vec(identity_cases(4), 1..30),
+        cases in prop::collection::vec(identity_cases(4), 1..30),
         order in prop::collection::vec(any::<u16>(), 30),
     )| {
-        let mut shuffled: Vec<_> = order.into_iter().zip(updates(&said, shared)).collect();
+        let mut shuffled: Vec<_> = order.into_iter().zip(updates(&cases, shared)).collect();
         shuffled.sort_by_key(|(place, _)| *place);
         let shuffled: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
         let (Some(bed), Some(other)) = (make(LIMITS), make(LIMITS)) else {
@@ -289,12 +289,12 @@ fn two_user_ids_join_only_by_a_servers_alias(make: TestBedFactory<'_>) {
 
 fn browser_address_reads_and_changes_nothing_of_a_user(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
-        said in prop::collection::vec(identity_cases(4), 1..20),
+        cases in prop::collection::vec(identity_cases(4), 1..20),
         order in prop::collection::vec(any::<u16>(), 20),
         last in 0..4_u8,
         is_named in any::<bool>(),
     )| {
-        let updates = updates(&said, own);
+        let updates = updates(&cases, own);
         let mut shuffled: Vec<_> = order.into_iter().zip(updates).collect();
         shuffled.sort_by_key(|(place, _)| *place);
         let mut before: Vec<_> = shuffled.into_iter().map(|(_, update)| update).collect();
@@ -326,18 +326,18 @@ fn browser_address_reads_and_changes_nothing_of_a_user(make: TestBedFactory<'_>)
 
 fn remembered_statements_change_no_result(make: TestBedFactory<'_>) {
     proptest!(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) }, |(
-        said in prop::collection::vec(identity_cases(3), 2..8),
+        cases in prop::collection::vec(identity_cases(3), 2..8),
         order in prop::collection::vec((any::<prop::sample::Index>(), 0..5_i64), 1..40),
     )| {
         // A few statements, repeated a quarter of an hour apart or so.
-        let said = updates(&said, shared);
+        let cases = updates(&cases, shared);
         let mut minutes = 0;
         let stream: Vec<ProfileUpdate> = order
             .iter()
             .map(|(index, quarters)| {
                 minutes += quarters * 15 - 10;
                 let at = Timestamp::from_second(1_800_000_000 + minutes * 60).unwrap();
-                ProfileUpdate { at, ..index.get(&said).clone() }
+                ProfileUpdate { at, ..index.get(&cases).clone() }
             })
             .collect();
         let (Some(with), Some(without)) = (make(LIMITS), make(LIMITS)) else { return Ok(()) };

@@ -241,7 +241,7 @@ async fn anonymous_events_leave_the_journal_as_well() {
 }
 
 #[tokio::test]
-async fn events_wait_for_profiles_that_stand_still() {
+async fn events_wait_while_the_projection_stops() {
     for hangs in [false, true] {
         let mut bed = ProjectionTestBed::new(LookupTimeoutPolicy::Wait, hangs).await;
         bed.append("1").await;
@@ -257,7 +257,7 @@ async fn events_wait_for_profiles_that_stand_still() {
 }
 
 #[tokio::test]
-async fn events_that_do_not_wait_pass_profiles_that_stand_still() {
+async fn events_are_delivered_without_profiles_if_the_projection_stops() {
     for hangs in [false, true] {
         let mut bed = ProjectionTestBed::new(LookupTimeoutPolicy::Deliver, hangs).await;
         bed.append("1").await;

@@ -105,8 +105,8 @@ fn page_gets_no_user_data_by_claims(make: TestBedFactory<'_>) {
             }
             for minute in [4, 5] {
                 shop.takes(minute, attack.clone());
-                let told = shown(&shop, OTHER).unwrap_or_else(|| json!({}));
-                assert_eq!(told.get("plan"), None, "{name}");
+                let visible = shown(&shop, OTHER).unwrap_or_else(|| json!({}));
+                assert_eq!(visible.get("plan"), None, "{name}");
             }
             assert_eq!(shown(&shop, OWN).unwrap()["plan"], "pro", "{name}: the victim sees it");
         }
@@ -135,8 +135,8 @@ fn browser_is_bound_by_a_server_that_names_its_id(make: TestBedFactory<'_>) {
         if comes_first {
             shop.takes(0, identify(browse(None, OWN), json!({ "town": "Bern" })));
         }
-        let said = identify(server(Some("u"), Some(OWN)), json!({ "plan": "pro" }));
-        shop.takes(1, said);
+        let stated = identify(server(Some("u"), Some(OWN)), json!({ "plan": "pro" }));
+        shop.takes(1, stated);
         shop.takes(2, identify(browse(None, OWN), json!({ "town": "Basel" })));
         let expected = json!({ "plan": "pro", "town": "Basel" });
         assert_eq!(shop.0.standing(OWN).unwrap().view.user_id.as_deref(), Some("u"));
@@ -189,8 +189,8 @@ fn page_gets_nothing_joined_by_writable_identities(make: TestBedFactory<'_>) {
                 shop.takes(0, first.clone());
                 shop.takes(1, second.clone());
                 shop.takes(2, join.clone());
-                let told = shown(&shop, OTHER).unwrap_or_else(|| json!({}));
-                assert_eq!(told.get("illness"), None, "{join}");
+                let visible = shown(&shop, OTHER).unwrap_or_else(|| json!({}));
+                assert_eq!(visible.get("illness"), None, "{join}");
             }
         }
     }

@@ -48,7 +48,7 @@ impl HttpTraitClient {
         Ok(Self { client, headers, path: settings.path.clone(), allow_private, reply_bytes })
     }
 
-    async fn ask(&self, url: &str) -> Result<TraitReply, TraitSourceError> {
+    async fn call(&self, url: &str) -> Result<TraitReply, TraitSourceError> {
         // The text was a URL when the template was filled.
         let Ok(url) = Url::parse(url) else { return Ok(TraitReply::Refused) };
         if !self.allow_private && !literal_is_public(&url) {
@@ -97,7 +97,7 @@ impl TraitClient for HttpTraitClient {
     async fn fetch(&self, keys: &[Arc<str>]) -> Result<Vec<TraitReply>, TraitSourceError> {
         let mut answers = Vec::with_capacity(keys.len());
         for key in keys {
-            answers.push(self.ask(key).await?);
+            answers.push(self.call(key).await?);
         }
         Ok(answers)
     }

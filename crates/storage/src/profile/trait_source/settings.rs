@@ -15,28 +15,28 @@ pub(in super::super) const TRAIT_SOURCE_SETTINGS: &[Setting] = &[
              Valkey); or \"off\"",
     ),
     Setting::secret("url").example("https://cdp.example/v1/users/{user_id}/traits").doc(
-        "of \"http\": {user_id}, {anonymous_id} and {email} come from the event, else \
+        "the address for \"http\": {user_id}, {anonymous_id} and {email} come from the event, else \
              from the profile, percent-encoded; a person without one of them is not looked \
              up. GET /me uses {user_id} only, because a page can claim the others. Private \
-             addresses need egress.allow_private, as for destinations. Of \"redis\": the \
+             addresses need egress.allow_private, as for destinations. For \"redis\": the \
              server, such as \"rediss://:${REDIS_PASSWORD}@redis.example:6379/0\"; redis:// \
              is without TLS, and redis+unix:///path is a socket. Private addresses are \
              allowed",
     ),
     Setting::header_table("headers")
         .example("{ authorization = \"Bearer ${CDP_TOKEN}\" }")
-        .doc("of \"http\"; their values are not shown"),
+        .doc("fields of the requests of \"http\"; their values are not shown"),
     Setting::text("path").example("/data/traits").doc(
-        "of \"http\": a JSON Pointer to the object of traits; by default the whole body. \
+        "for \"http\": a JSON Pointer to the object of traits; by default the whole body. \
              404 means an unknown person. Any other answer without traits is a refusal, \
              except 408, 429 and 5xx, which count as no answer",
     ),
     Setting::text("key").example("profile:{user_id}").doc(
-        "of \"redis\": the key of a person's hash; each value is JSON if it parses as \
+        "for \"redis\": the key of a person's hash; each value is JSON if it parses as \
              JSON, else text",
     ),
     Setting::positive_duration("timeout").default("2s").doc(
-        "for the traits of the visitors of a group of events, and for each call; with \
+        "the time for the traits of the visitors of a group of events, and for each call; with \
              on_timeout = \"deliver\", a slower source delays no event longer than this",
     ),
     Setting::size("reply_bytes").default("64KiB").doc(

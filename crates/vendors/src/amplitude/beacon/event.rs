@@ -70,64 +70,64 @@ pub(super) fn read(
     sending: &AmplitudeEnvelope<'_>,
     messages: &mut Vec<CanonicalMessage>,
 ) -> bool {
-    let said = read_event(event, sending);
-    if said.event_type.trim().is_empty() {
+    let inbound = read_event(event, sending);
+    if inbound.event_type.trim().is_empty() {
         return false;
     }
-    kinds::write(said, sending, messages);
+    kinds::write(inbound, sending, messages);
     true
 }
 
 fn read_event(event: JsonObject, sending: &AmplitudeEnvelope<'_>) -> AmplitudeBeaconEvent {
-    let mut said = AmplitudeBeaconEvent::default();
+    let mut inbound = AmplitudeBeaconEvent::default();
     let mut revenue = JsonObject::new();
     for (name, value) in event {
         match (name.as_str(), value) {
             ("event_type", value) => {
-                said.event_type =
+                inbound.event_type =
                     beacon_format::scalar_text(&value).unwrap_or_default().into_owned();
             }
-            ("user_id", value) => said.user = beacon_format::id(value),
-            ("device_id", value) => said.device = beacon_format::id(value),
+            ("user_id", value) => inbound.user = beacon_format::id(value),
+            ("device_id", value) => inbound.device = beacon_format::id(value),
             ("insert_id" | "uuid", value) => {
-                said.insert_id = beacon_format::id(value).or(said.insert_id)
+                inbound.insert_id = beacon_format::id(value).or(inbound.insert_id)
             }
-            ("time" | "timestamp", value) => said.time = Some(value),
-            ("session_id", value) => said.session = Some(value),
-            ("event_properties", Value::Object(own)) => said.properties = own,
-            ("user_properties", Value::Object(own)) => said.person = own,
-            ("group_properties", Value::Object(own)) => said.of_group = own,
-            ("groups", Value::Object(groups)) => said.groups = groups,
-            ("library", value) => said.library = Some(value),
-            ("platform", value) => said.platform = Some(value),
-            ("os_name", value) => said.system = Some(value),
+            ("time" | "timestamp", value) => inbound.time = Some(value),
+            ("session_id", value) => inbound.session = Some(value),
+            ("event_properties", Value::Object(own)) => inbound.properties = own,
+            ("user_properties", Value::Object(own)) => inbound.person = own,
+            ("group_properties", Value::Object(own)) => inbound.of_group = own,
+            ("groups", Value::Object(groups)) => inbound.groups = groups,
+            ("library", value) => inbound.library = Some(value),
+            ("platform", value) => inbound.platform = Some(value),
+            ("os_name", value) => inbound.system = Some(value),
             ("language", Value::String(language)) => {
-                put(&mut said.context, "locale", Some(language));
+                put(&mut inbound.context, "locale", Some(language));
             }
             // The placeholder for the sender's own address is no address.
             ("ip", Value::String(ip)) => {
                 let address = read_visitor_address(&ip).map(|address| address.to_string());
-                put(&mut said.context, "ip", address);
+                put(&mut inbound.context, "ip", address);
             }
             ("user_agent", Value::String(agent)) if sending.agent != Some(&agent) => {
-                put(&mut said.context, "userAgent", Some(agent));
+                put(&mut inbound.context, "userAgent", Some(agent));
             }
-            (kept, value) if KEPT.contains(&kept) => put(&mut said.kept, kept, Some(value)),
+            (kept, value) if KEPT.contains(&kept) => put(&mut inbound.kept, kept, Some(value)),
             (other, value) => {
                 if let Some((_, property)) = REVENUE.iter().find(|(known, _)| *known == other) {
                     put(&mut revenue, property, Some(value));
                 } else if let Some(place) =
                     CONTEXT_MEMBERS.iter().find(|(known, ..)| *known == other)
                 {
-                    put_within(&mut said.context, place.1, place.2, Some(value));
+                    put_within(&mut inbound.context, place.1, place.2, Some(value));
                 }
             }
         }
     }
     for (name, value) in revenue {
-        said.properties.entry(name).or_insert(value);
+        inbound.properties.entry(name).or_insert(value);
     }
-    said
+    inbound
 }
 
 fn put_within(context: &mut JsonObject, object: &str, member: &str, value: Option<Value>) {
@@ -221,8 +221,8 @@ impl AmplitudeBeaconEvent {
 }
 
 /// Reads the library's name and version: an object of both, or a text with a slash between them.
-fn library(said: Option<Value>) -> (Option<String>, Option<String>) {
-    match said {
+fn library(inbound: Option<Value>) -> (Option<String>, Option<String>) {
+    match inbound {
         Some(Value::String(text)) => match text.rsplit_once('/') {
             Some((name, version)) => (Some(name.to_owned()), Some(version.to_owned())),
             None => (Some(text), None),

@@ -21,28 +21,28 @@ pub(super) const REVENUE: &str = "revenue_amount";
 
 /// Adds the messages of an event.
 pub(super) fn write(
-    mut said: AmplitudeBeaconEvent,
+    mut inbound: AmplitudeBeaconEvent,
     sending: &AmplitudeEnvelope<'_>,
     messages: &mut Vec<CanonicalMessage>,
 ) {
-    match said.event_type.as_str() {
-        "$identify" if !said.groups.is_empty() => member(said, sending, messages),
-        "$identify" => messages.push(identify(said, sending, 0)),
+    match inbound.event_type.as_str() {
+        "$identify" if !inbound.groups.is_empty() => member(inbound, sending, messages),
+        "$identify" => messages.push(identify(inbound, sending, 0)),
         "$groupidentify" => {
-            let traits = std::mem::take(&mut said.of_group);
-            let traits = operated(traits, &mut said, false);
-            groups(said, &traits, sending, messages);
+            let traits = std::mem::take(&mut inbound.of_group);
+            let traits = operated(traits, &mut inbound, false);
+            groups(inbound, &traits, sending, messages);
         }
-        _ => messages.push(event(said, sending)),
+        _ => messages.push(event(inbound, sending)),
     }
 }
 
 /// Makes a page view, an order or any other track event.
-fn event(mut said: AmplitudeBeaconEvent, sending: &AmplitudeEnvelope<'_>) -> CanonicalMessage {
-    let mut properties = split(&mut said);
-    let message = match said.event_type.as_str() {
+fn event(mut inbound: AmplitudeBeaconEvent, sending: &AmplitudeEnvelope<'_>) -> CanonicalMessage {
+    let mut properties = split(&mut inbound);
+    let message = match inbound.event_type.as_str() {
         PAGE_VIEWED => {
-            let mut all = said.page();
+            let mut all = inbound.page();
             all.extend(properties);
             CanonicalMessage::new(EventKind::Page).with_properties(all)
         }
@@ -52,35 +52,35 @@ fn event(mut said: AmplitudeBeaconEvent, sending: &AmplitudeEnvelope<'_>) -> Can
         }
         name => CanonicalMessage::track(name).with_properties(properties),
     };
-    let group = named(&said.groups).next().map(|(_, name)| name);
-    let message = said.addressed(message, sending).with_message_id(said.message_id(0));
-    let mut context = said.into_context(sending);
+    let group = named(&inbound.groups).next().map(|(_, name)| name);
+    let message = inbound.addressed(message, sending).with_message_id(inbound.message_id(0));
+    let mut context = inbound.into_context(sending);
     put(&mut context, "groupId", group);
     message.with_context(context)
 }
 
 /// Returns the site's own properties; those about the page and the acquisition are taken out.
-fn split(said: &mut AmplitudeBeaconEvent) -> JsonObject {
+fn split(inbound: &mut AmplitudeBeaconEvent) -> JsonObject {
     let mut own = JsonObject::new();
     let mut fallback = (None, None);
-    for (name, value) in std::mem::take(&mut said.properties) {
+    for (name, value) in std::mem::take(&mut inbound.properties) {
         match name.as_str() {
-            "[Amplitude] Page Location" => said.url = Some(value),
+            "[Amplitude] Page Location" => inbound.url = Some(value),
             "[Amplitude] Page URL" => fallback.0 = Some(value),
-            "[Amplitude] Page Title" => said.title = Some(value),
+            "[Amplitude] Page Title" => inbound.title = Some(value),
             "[Amplitude] Page Domain" | "[Amplitude] Page Path" => {}
             "[Amplitude] Previous Page Location" => fallback.1 = Some(value),
-            "referrer" => said.referrer = Some(value),
+            "referrer" => inbound.referrer = Some(value),
             "referring_domain" => {}
             _ => {
-                if let Some((name, value)) = said.campaign_context.take(name, value) {
+                if let Some((name, value)) = inbound.campaign_context.take(name, value) {
                     own.insert(name, value);
                 }
             }
         }
     }
-    said.url = said.url.take().or(fallback.0);
-    said.referrer = said.referrer.take().or(fallback.1);
+    inbound.url = inbound.url.take().or(fallback.0);
+    inbound.referrer = inbound.referrer.take().or(fallback.1);
     own
 }
 
@@ -112,38 +112,38 @@ pub(super) fn order(properties: &mut JsonObject) {
 
 /// Makes the identify message of a visitor.
 fn identify(
-    mut said: AmplitudeBeaconEvent,
+    mut inbound: AmplitudeBeaconEvent,
     sending: &AmplitudeEnvelope<'_>,
     number: usize,
 ) -> CanonicalMessage {
-    let person = std::mem::take(&mut said.person);
-    let traits = operated(person, &mut said, true);
+    let person = std::mem::take(&mut inbound.person);
+    let traits = operated(person, &mut inbound, true);
     let message = CanonicalMessage::new(EventKind::Identify).with_traits(traits);
-    let message = said.addressed(message, sending).with_message_id(said.message_id(number));
-    message.with_context(said.into_context(sending))
+    let message = inbound.addressed(message, sending).with_message_id(inbound.message_id(number));
+    message.with_context(inbound.into_context(sending))
 }
 
 /// Adds the messages of a visitor who belongs to groups. Properties that repeat the groups' names are
 /// dropped.
 fn member(
-    mut said: AmplitudeBeaconEvent,
+    mut inbound: AmplitudeBeaconEvent,
     sending: &AmplitudeEnvelope<'_>,
     messages: &mut Vec<CanonicalMessage>,
 ) {
-    if let Some(Value::Object(set)) = said.person.get_mut("$set") {
-        set.retain(|name, value| said.groups.get(name) != Some(value));
+    if let Some(Value::Object(set)) = inbound.person.get_mut("$set") {
+        set.retain(|name, value| inbound.groups.get(name) != Some(value));
     }
-    said.person.retain(|_, operation| operation.as_object().is_none_or(|all| !all.is_empty()));
-    let person = std::mem::take(&mut said.person);
-    let traits = operated(person, &mut said, true);
-    let is_more = !traits.is_empty() || !said.operations.is_empty();
+    inbound.person.retain(|_, operation| operation.as_object().is_none_or(|all| !all.is_empty()));
+    let person = std::mem::take(&mut inbound.person);
+    let traits = operated(person, &mut inbound, true);
+    let is_more = !traits.is_empty() || !inbound.operations.is_empty();
     let identify = is_more.then(|| {
-        let number = named(&said.groups).count();
+        let number = named(&inbound.groups).count();
         let message = CanonicalMessage::new(EventKind::Identify).with_traits(traits);
-        said.addressed(message, sending).with_message_id(said.message_id(number))
+        inbound.addressed(message, sending).with_message_id(inbound.message_id(number))
     });
-    let operations = std::mem::take(&mut said.operations);
-    let context = groups(said, &JsonObject::new(), sending, messages);
+    let operations = std::mem::take(&mut inbound.operations);
+    let context = groups(inbound, &JsonObject::new(), sending, messages);
     if let Some(message) = identify {
         let mut context = context;
         if let Some(Value::Object(source)) = context.get_mut("source") {
@@ -155,22 +155,22 @@ fn member(
 
 /// Adds a message for each group; returns the context of them all.
 fn groups(
-    said: AmplitudeBeaconEvent,
+    inbound: AmplitudeBeaconEvent,
     traits: &JsonObject,
     sending: &AmplitudeEnvelope<'_>,
     messages: &mut Vec<CanonicalMessage>,
 ) -> JsonObject {
     let mut begun = Vec::new();
-    for (number, (kind, name)) in named(&said.groups).enumerate() {
+    for (number, (kind, name)) in named(&inbound.groups).enumerate() {
         let message = CanonicalMessage::new(EventKind::Group)
             .with_group_id(Some(&name))
             .with_traits(traits.clone());
         if message.head.group_id.is_some() {
-            let message = said.addressed(message, sending);
-            begun.push((kind.to_owned(), message.with_message_id(said.message_id(number))));
+            let message = inbound.addressed(message, sending);
+            begun.push((kind.to_owned(), message.with_message_id(inbound.message_id(number))));
         }
     }
-    let context = said.into_context(sending);
+    let context = inbound.into_context(sending);
     for (kind, message) in begun {
         let mut context = context.clone();
         put(&mut context, "groupType", Some(kind));
@@ -193,18 +193,18 @@ fn named(groups: &JsonObject) -> impl Iterator<Item = (&str, String)> {
 
 /// Returns the traits that operations set, or that are given without operations. The other operations are
 /// recorded, and for a person the acquisition.
-fn operated(own: JsonObject, said: &mut AmplitudeBeaconEvent, is_person: bool) -> JsonObject {
+fn operated(own: JsonObject, inbound: &mut AmplitudeBeaconEvent, is_person: bool) -> JsonObject {
     let mut traits = JsonObject::new();
     for (name, value) in own {
         match (name.as_str(), value) {
             ("$set", Value::Object(set)) => {
                 for (name, value) in set {
-                    set_trait(&mut traits, said, name, value, is_person);
+                    set_trait(&mut traits, inbound, name, value, is_person);
                 }
             }
             ("$setOnce", Value::Object(set)) => {
                 set_once(&mut traits, &set);
-                put(&mut said.operations, "$setOnce", Some(set));
+                put(&mut inbound.operations, "$setOnce", Some(set));
             }
             ("$unset", Value::Object(unset)) => {
                 let mut of_arrival = JsonObject::new();
@@ -216,12 +216,12 @@ fn operated(own: JsonObject, said: &mut AmplitudeBeaconEvent, is_person: bool) -
                         traits.insert(name, Value::Null);
                     }
                 }
-                put(&mut said.operations, "$unset", Some(of_arrival));
+                put(&mut inbound.operations, "$unset", Some(of_arrival));
             }
             (operation, value) if operation.starts_with('$') => {
-                put(&mut said.operations, operation, Some(value));
+                put(&mut inbound.operations, operation, Some(value));
             }
-            (_, value) => set_trait(&mut traits, said, name, value, is_person),
+            (_, value) => set_trait(&mut traits, inbound, name, value, is_person),
         }
     }
     traits
@@ -238,7 +238,7 @@ pub(super) fn set_once(traits: &mut JsonObject, set: &JsonObject) {
 
 fn set_trait(
     traits: &mut JsonObject,
-    said: &mut AmplitudeBeaconEvent,
+    inbound: &mut AmplitudeBeaconEvent,
     name: String,
     value: Value,
     is_person: bool,
@@ -248,10 +248,10 @@ fn set_trait(
         return;
     }
     match name.as_str() {
-        "referrer" => said.referrer = Some(value),
+        "referrer" => inbound.referrer = Some(value),
         "referring_domain" => {}
         _ => {
-            if let Some((name, value)) = said.campaign_context.take(name, value) {
+            if let Some((name, value)) = inbound.campaign_context.take(name, value) {
                 traits.insert(name, value);
             }
         }

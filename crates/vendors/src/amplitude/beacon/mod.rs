@@ -197,13 +197,13 @@ fn accepted_reply(inbound: &BeaconRequest<'_>, events: usize) -> BeaconReply {
             BeaconReply::json(r#"{"code":200}"#)
         }
         Some(AmplitudeBeaconRoute::Events(_)) | None => {
-            let said = json!({
+            let reply_body = json!({
                 "code": 200,
                 "events_ingested": events,
                 "payload_size_bytes": inbound.body.len(),
                 "server_upload_time": inbound.received_at.as_millisecond(),
             });
-            BeaconReply::json(said.to_string())
+            BeaconReply::json(reply_body.to_string())
         }
     }
 }

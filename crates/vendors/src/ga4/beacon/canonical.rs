@@ -60,31 +60,31 @@ pub(super) fn add(
     name: &str,
     batch: &mut MessageBatch<'_>,
 ) -> Result<(), BeaconDecodeError> {
-    let said = Ga4BeaconEvent::read(hit);
+    let inbound = Ga4BeaconEvent::read(hit);
     let user_id = hit.get("uid");
-    let mut context = context(hit, name, &said.digests);
+    let mut context = context(hit, name, &inbound.digests);
     let message_id = hit.message_id();
-    if user_id.is_some() && !said.traits.is_empty() {
+    if user_id.is_some() && !inbound.traits.is_empty() {
         let id = message_id.as_ref().map(|id| format!("{id}-traits"));
         let identify = CanonicalMessage::new(EventKind::Identify)
             .with_message_id(id)
             .with_ids(user_id, hit.get("cid"))
-            .with_traits(said.traits.clone())
+            .with_traits(inbound.traits.clone())
             .with_context(context.clone());
         batch.push(identify)?;
     }
-    let mut traits = said.traits;
-    traits.extend(said.person);
+    let mut traits = inbound.traits;
+    traits.extend(inbound.person);
     put(&mut context, "traits", Some(traits));
     let message = if name == "page_view" {
         let page = context.get("page").and_then(Value::as_object).cloned();
         let mut properties = page.unwrap_or_default();
-        properties.extend(said.properties);
+        properties.extend(inbound.properties);
         CanonicalMessage::new(EventKind::Page).with_properties(properties)
     } else {
         let rule = rules::of_vendors(name);
         let event = canonical_event_name(name, rule);
-        let properties = canonical(said.properties, said.products, name, rule);
+        let properties = canonical(inbound.properties, inbound.products, name, rule);
         CanonicalMessage::track(&event).with_properties(properties)
     };
     let message =
@@ -106,30 +106,30 @@ struct Ga4BeaconEvent {
 
 impl Ga4BeaconEvent {
     fn read(hit: &Ga4BeaconHit<'_>) -> Self {
-        let mut said = Self::default();
+        let mut inbound = Self::default();
         let mut listed: Vec<(usize, &str)> = Vec::new();
         for (name, value) in hit.iter() {
             if let Some(name) = name.strip_prefix("ep.") {
-                said.text(name, value);
+                inbound.text(name, value);
             } else if let Some(name) = name.strip_prefix("epn.") {
-                put(&mut said.properties, name, Some(number(value)));
+                put(&mut inbound.properties, name, Some(number(value)));
             } else if let Some(name) = name.strip_prefix("upn.") {
-                put(&mut said.traits, name, Some(number(value)));
+                put(&mut inbound.traits, name, Some(number(value)));
             } else if let Some(name) = name.strip_prefix("up.") {
                 // An empty value is explicit, and removes the property.
                 let value = if value.is_empty() { Value::Null } else { Value::from(value) };
-                said.traits.insert(name.to_owned(), value);
+                inbound.traits.insert(name.to_owned(), value);
             } else if let Some(place) = items::item_index(name) {
                 listed.push((place, value));
             } else if name == "em" {
-                said.hashed(value);
+                inbound.hashed(value);
             }
         }
-        put(&mut said.properties, "currency", hit.get("cu"));
+        put(&mut inbound.properties, "currency", hit.get("cu"));
         listed.sort_by_key(|(place, _)| *place);
         let products = listed.into_iter().map(|(_, item)| items::product(item));
-        said.products = products.filter(|it| !it.is_empty()).map(Value::Object).collect();
-        said
+        inbound.products = products.filter(|it| !it.is_empty()).map(Value::Object).collect();
+        inbound
     }
 
     fn text(&mut self, name: &str, value: &str) {

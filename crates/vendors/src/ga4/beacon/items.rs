@@ -60,9 +60,11 @@ pub(super) fn item_to_product(item: Value) -> Option<Value> {
     let Value::Object(item) = item else { return None };
     let product: JsonObject = item
         .into_iter()
-        .map(|(name, value)| match PAGE_ITEM_NAMES.iter().find(|(told, _)| *told == name) {
-            Some((_, member)) => ((*member).to_owned(), value),
-            None => (name, value),
+        .map(|(name, value)| {
+            match PAGE_ITEM_NAMES.iter().find(|(vendors_name, _)| *vendors_name == name) {
+                Some((_, member)) => ((*member).to_owned(), value),
+                None => (name, value),
+            }
         })
         .collect();
     (!product.is_empty()).then_some(Value::Object(product))

@@ -60,7 +60,7 @@ fn every_standard_event_keeps_its_name() {
 
 #[test]
 fn shim_and_library_yield_the_same_event() {
-    let told = |name: &str, properties: Value| {
+    let sent_by_shim = |name: &str, properties: Value| {
         let mut message =
             json!({ "type": "track", "event": name, "shim": "ga4", "properties": properties });
         to_canonical(message.as_object_mut().unwrap());
@@ -76,7 +76,7 @@ fn shim_and_library_yield_the_same_event() {
              &ep.item_list_id=l&ep.promotion_name=p&epn.tax=1&up.plan=pro&ep.user_data.email_address=a%40b.co"
         );
         let by_library = decode(&query, "").pop().unwrap();
-        let by_shim = told(
+        let by_shim = sent_by_shim(
             name,
             json!({
                 "transaction_id": "T", "value": "5", "currency": "EUR", "search_term": "x",

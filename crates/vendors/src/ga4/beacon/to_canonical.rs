@@ -77,10 +77,10 @@ pub(in crate::ga4) fn to_canonical(message: &mut JsonObject) {
     };
     let name = name.to_owned();
     let mut context = take(message, "context");
-    let mut said = take(message, "properties");
+    let mut stated = take(message, "properties");
     let mut traits = take(&mut context, "traits");
-    traits.extend(take(&mut said, "user_properties"));
-    let mut person = take(&mut said, "user_data");
+    traits.extend(take(&mut stated, "user_properties"));
+    let mut person = take(&mut stated, "user_data");
     put(
         &mut traits,
         "email",
@@ -99,12 +99,12 @@ pub(in crate::ga4) fn to_canonical(message: &mut JsonObject) {
     note_source(&mut context, "gtag", Some(&name));
     put(message, "context", Some(context));
 
-    let products = match said.shift_remove("items") {
+    let products = match stated.shift_remove("items") {
         Some(Value::Array(items)) => items.into_iter().filter_map(items::item_to_product).collect(),
         _ => Vec::new(),
     };
     let mut own = JsonObject::new();
-    for (param, value) in said {
+    for (param, value) in stated {
         let of_page = OF_PAGE.iter().find(|(known, _)| is_page && *known == param);
         if let Some((_, property)) = of_page {
             put(&mut own, property, Some(value));
@@ -132,12 +132,12 @@ fn first(value: Option<Value>) -> Option<Value> {
 
 /// Adds the name and the address of `user_data`. Digests in it are of use to Google only.
 fn add_address(traits: &mut JsonObject, address: Option<Value>) {
-    let Some(Value::Object(mut said)) = address else { return };
-    put(traits, "firstName", said.remove("first_name"));
-    put(traits, "lastName", said.remove("last_name"));
+    let Some(Value::Object(mut stated)) = address else { return };
+    put(traits, "firstName", stated.remove("first_name"));
+    put(traits, "lastName", stated.remove("last_name"));
     let mut own = take(traits, "address");
     for (member, key) in OF_ADDRESS {
-        put(&mut own, key, said.remove(member));
+        put(&mut own, key, stated.remove(member));
     }
     put(traits, "address", Some(own));
 }

@@ -129,7 +129,7 @@ fn bounded_template_has_the_same_value_as_without_bounds() {
         "price": 9.5, "n": 3, "s": " Ab ", "deep": { "a": { "b": [1, 2] } }, "none": null,
         "products": [{ "sku": "a", "price": 1, "tags": ["x", "y"] }, { "sku": "b", "price": 2.5 }],
     });
-    let sight =
+    let context =
         minijinja::Value::from(minijinja::value::Serde(json!({ "properties": properties })));
     let mut environment = minijinja::Environment::new();
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Chainable);
@@ -159,9 +159,9 @@ fn bounded_template_has_the_same_value_as_without_bounds() {
         "'%s-%d'|format(properties.s, properties.n)",
         "properties.products|length > 1",
     ] {
-        let plain = environment.compile_expression(text).unwrap().eval(&sight).unwrap();
+        let plain = environment.compile_expression(text).unwrap().eval(&context).unwrap();
         let text_of_it = bounded::expression(text).unwrap();
-        let own = environment.compile_expression(&text_of_it).unwrap().eval(&sight).unwrap();
+        let own = environment.compile_expression(&text_of_it).unwrap().eval(&context).unwrap();
         let json = |value: minijinja::Value| serde_json::to_value(value).unwrap();
         assert_eq!(json(plain), json(own), "{text} as {text_of_it}");
     }
@@ -176,7 +176,7 @@ fn bounded_template_has_the_same_value_as_without_bounds() {
         "{% for p in properties.products recursive %}{{ p.sku }}{{ loop(p.tags|default([])) if p.tags }}{% endfor %}",
     ] {
         let own = bounded::template(text).unwrap();
-        let plain = environment.render_str(text, &sight).unwrap();
-        assert_eq!(plain, environment.render_str(&own, &sight).unwrap(), "{text} as {own}");
+        let plain = environment.render_str(text, &context).unwrap();
+        assert_eq!(plain, environment.render_str(&own, &context).unwrap(), "{text} as {own}");
     }
 }

@@ -66,9 +66,9 @@ pub(super) fn properties(data: &[(&str, &str)]) -> JsonObject {
 
 /// Parses the custom data that a page gave: texts are read like those of a beacon's fields.
 pub(super) fn parse_custom_data(data: JsonObject) -> JsonObject {
-    let read = |(name, said): (String, Value)| {
-        let read = said.as_str().map(|text| value(&name, text));
-        (name, read.unwrap_or(said))
+    let read = |(name, written): (String, Value)| {
+        let read = written.as_str().map(|text| value(&name, text));
+        (name, read.unwrap_or(written))
     };
     data.into_iter().map(read).collect()
 }

@@ -120,11 +120,11 @@ fn context(hit: &MetaBeaconHit<'_>, page: JsonObject) -> JsonObject {
 
 /// Splits advanced matching data into traits in the clear and data for Meta alone: digests and the id.
 pub(super) fn person<'s>(
-    said: impl Iterator<Item = (&'s str, &'s str)>,
+    stated: impl Iterator<Item = (&'s str, &'s str)>,
 ) -> (JsonObject, JsonObject) {
     let (mut traits, mut address, mut digests) =
         (JsonObject::new(), JsonObject::new(), JsonObject::new());
-    for (key, value) in said {
+    for (key, value) in stated {
         let Some((key, it)) = PERSON.iter().find(|(known, _)| *known == key) else { continue };
         let value = value.trim();
         let first = value.split(',').next().unwrap_or_default();
@@ -147,6 +147,6 @@ fn limit(context: &mut JsonObject, hit: &MetaBeaconHit<'_>) {
         put(context, "consent", Some(json!({ "meta_ldu": true })));
     }
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
-    let said = json!([options, number(hit.country), number(hit.state)]);
-    context.insert("dataProcessingOptions".to_owned(), said);
+    let stated = json!([options, number(hit.country), number(hit.state)]);
+    context.insert("dataProcessingOptions".to_owned(), stated);
 }

@@ -81,16 +81,16 @@ fn destination_sends_what_the_pixel_sent() {
             if name == "PageView" {
                 continue;
             }
-            let said = &event["custom_data"];
+            let stated = &event["custom_data"];
             assert_eq!(
-                (&said["value"], &said["currency"]),
+                (&stated["value"], &stated["currency"]),
                 (&json!(25.5), &json!("USD")),
                 "{query}"
             );
             if !contents.is_empty() {
                 let contents: Value = serde_json::from_str(contents).unwrap();
-                assert_eq!(said["contents"], contents, "{query}");
-                assert_eq!(said["content_type"], "product");
+                assert_eq!(stated["contents"], contents, "{query}");
+                assert_eq!(stated["content_type"], "product");
             }
         }
     }
@@ -211,11 +211,11 @@ fn digests_are_neither_hashed_again_nor_made_traits() {
         json!({ "email": "found", "firstName": "José", "address": { "city": "Bern" } })
     );
     assert_eq!(context["clientIds"]["meta"]["external_id"], "user-42");
-    let told = &meta_event_of(&query)["user_data"];
-    assert_eq!((&told["em"], &told["ph"]), (&json!([DIGEST]), &json!([DIGEST])));
-    assert_eq!(told["ct"][0].as_str(), crate::digest::sha256("bern").as_deref());
+    let user_data = &meta_event_of(&query)["user_data"];
+    assert_eq!((&user_data["em"], &user_data["ph"]), (&json!([DIGEST]), &json!([DIGEST])));
+    assert_eq!(user_data["ct"][0].as_str(), crate::digest::sha256("bern").as_deref());
     let id = crate::digest::sha256("user-42").unwrap();
-    assert!(told["external_id"].as_array().unwrap().contains(&id.into()), "{told}");
+    assert!(user_data["external_id"].as_array().unwrap().contains(&id.into()), "{user_data}");
 }
 
 #[test]

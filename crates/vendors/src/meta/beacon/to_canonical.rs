@@ -20,16 +20,18 @@ pub(in crate::meta) fn to_canonical(message: &mut JsonObject) {
     };
     let name = name.to_owned();
     let mut context = take(message, "context");
-    let said = take(&mut context, "traits");
-    let said: Vec<(String, String)> =
-        said.into_iter().filter_map(|(key, value)| Some((key, products::text(&value)?))).collect();
+    let stated = take(&mut context, "traits");
+    let stated: Vec<(String, String)> = stated
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, products::text(&value)?)))
+        .collect();
     let (traits, digests) =
-        message::person(said.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        message::person(stated.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     put(&mut context, "traits", Some(traits));
     let mut ids = take(&mut context, "clientIds");
     put(&mut ids, "meta", Some(digests));
     put(&mut context, "clientIds", Some(ids));
-    let options = context.get("dataProcessingOptions").and_then(|said| said.get(0));
+    let options = context.get("dataProcessingOptions").and_then(|stated| stated.get(0));
     let is_limited = options
         .and_then(Value::as_array)
         .is_some_and(|options| options.iter().any(|option| option == "LDU"));

@@ -174,8 +174,8 @@ impl Face for MixpanelBeacon {
 
 /// Adds a JSON body to a refusal: server libraries fail upon any other body.
 fn refused(answer: BeaconReply, why: &str) -> BeaconReply {
-    let said = json!({ "code": answer.status.as_u16(), "status": 0, "error": why });
-    let (content_type, body) = (Some("application/json"), Bytes::from(said.to_string()));
+    let reply = json!({ "code": answer.status.as_u16(), "status": 0, "error": why });
+    let (content_type, body) = (Some("application/json"), Bytes::from(reply.to_string()));
     BeaconReply { content_type, body, ..answer }
 }
 
@@ -261,8 +261,8 @@ fn accepted_reply(inbound: &BeaconRequest<'_>, events: usize) -> BeaconReply {
         Some(MixpanelBeaconRoute::FlagDefinitions) => BeaconReply::json(r#"{"flags":[]}"#),
         // Libraries that write events into `data` read the answer as that of `/track`.
         Some(MixpanelBeaconRoute::Import) if beacon_format::is_json(inbound.body) => {
-            let said = json!({ "code": 200, "num_records_imported": events, "status": "OK" });
-            BeaconReply::json(said.to_string())
+            let reply = json!({ "code": 200, "num_records_imported": events, "status": "OK" });
+            BeaconReply::json(reply.to_string())
         }
         Some(MixpanelBeaconRoute::Settings) => BeaconReply::json(r#"{"sdk_config":{"config":{}}}"#),
         Some(MixpanelBeaconRoute::Decide) => {

@@ -135,8 +135,8 @@ impl MixpanelProfileUpdate {
 }
 
 /// Converts the properties that a shim sets, or sets once, of a person or a group to traits.
-pub(super) fn set(said: JsonObject, once: Option<&JsonObject>) -> JsonObject {
-    let mut traits = said.into_iter().map(|(name, value)| (renamed(name), value)).collect();
+pub(super) fn set(stated: JsonObject, once: Option<&JsonObject>) -> JsonObject {
+    let mut traits = stated.into_iter().map(|(name, value)| (renamed(name), value)).collect();
     if let Some(once) = once {
         add_once(&mut traits, once);
     }

@@ -53,7 +53,7 @@ fn any_record() -> BoxedStrategy<Value> {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_do_no_harm(body: Vec<u8>, query in ".{0,80}", slash: bool) {
+    fn arbitrary_bytes_never_panic(body: Vec<u8>, query in ".{0,80}", slash: bool) {
         for path in ["/track", "/engage", "/groups", "/record", "/flags", "/settings", "/decide"] {
             let path = format!("{path}{}?{query}", if slash { "/" } else { "" });
             sent(&path, FORM, body.clone()).check(&MixpanelBeacon, TIMES);
@@ -62,7 +62,7 @@ proptest! {
     }
 
     #[test]
-    fn broken_requests_do_no_harm(body in broken(GOOD)) {
+    fn broken_requests_never_panic(body in broken(GOOD)) {
         for path in ["/track", "/engage", "/groups"] {
             let packed = STANDARD.encode(&body);
             sent(path, "text/plain", body.clone()).check(&MixpanelBeacon, TIMES);
@@ -149,9 +149,9 @@ fn verbose_replies_are_json_for_every_outcome() {
         (BeaconOutcome::RetryLater { limited: false }, 0),
     ] {
         let answer = sent.answer(&MixpanelBeacon, verdict);
-        let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
-        assert_eq!(said["status"], status, "{verdict:?}");
-        assert!(said.get("error").is_some(), "{verdict:?}");
+        let reply: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(reply["status"], status, "{verdict:?}");
+        assert!(reply.get("error").is_some(), "{verdict:?}");
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) fn message(
     for (member, value) in record {
         match (member.as_str(), value) {
             ("event", Value::String(text)) => name = Some(text),
-            ("properties", Value::Object(said)) => properties = said,
+            ("properties", Value::Object(inbound)) => properties = inbound,
             _ => {}
         }
     }
@@ -72,32 +72,32 @@ pub(super) fn message(
 }
 
 fn read_properties(properties: JsonObject) -> MixpanelBeaconEvent {
-    let mut said = MixpanelBeaconEvent::default();
+    let mut inbound = MixpanelBeaconEvent::default();
     for (name, value) in properties {
-        let Some(value) = said.ids.take(&name, value) else { continue };
+        let Some(value) = inbound.ids.take(&name, value) else { continue };
         match name.as_str() {
-            "$insert_id" => said.insert_id = beacon_format::id(value),
-            "time" => said.time = Some(value),
+            "$insert_id" => inbound.insert_id = beacon_format::id(value),
+            "time" => inbound.time = Some(value),
             // A server's word for where its visitor is.
             "ip" | "$ip" => match value.as_str().and_then(read_visitor_address) {
-                Some(address) => put(&mut said.context, "ip", Some(address.to_string())),
-                None => put(&mut said.properties, &name, Some(value)),
+                Some(address) => put(&mut inbound.context, "ip", Some(address.to_string())),
+                None => put(&mut inbound.properties, &name, Some(value)),
             },
-            "$current_url" | "mp_page" => said.url = Some(value),
-            "current_page_title" => said.title = Some(value),
-            "$referrer" | "mp_referrer" => said.referrer = Some(value),
+            "$current_url" | "mp_page" => inbound.url = Some(value),
+            "current_page_title" => inbound.title = Some(value),
+            "$referrer" | "mp_referrer" => inbound.referrer = Some(value),
             // `$direct` means that there was no page before; it is no property.
             "$initial_referrer" | "$initial_referring_domain" if value == "$direct" => {}
             repeated if REPEATED.contains(&repeated) => {}
             _ => {
-                let Some(value) = put_context(&mut said.context, &name, value) else { continue };
-                if let Some((name, value)) = said.campaign_context.take(name, value) {
-                    said.properties.insert(name, value);
+                let Some(value) = put_context(&mut inbound.context, &name, value) else { continue };
+                if let Some((name, value)) = inbound.campaign_context.take(name, value) {
+                    inbound.properties.insert(name, value);
                 }
             }
         }
     }
-    said
+    inbound
 }
 
 /// Puts a default property into the context; any other is returned.

@@ -4,7 +4,7 @@ use super::*;
 
 impl SyncTestBed {
     /// Starts a sync whose destination has three members.
-    async fn told(&self) -> SyncManager {
+    async fn synced_manager(&self) -> SyncManager {
         self.fill(1..=3).await;
         self.ran(1000).await;
         let syncs = self.syncs();
@@ -16,7 +16,7 @@ impl SyncTestBed {
 
     /// Starts the same sync, but its destination is deleted.
     async fn abandoned(&self) -> SyncManager {
-        let syncs = self.told().await;
+        let syncs = self.synced_manager().await;
         self.connect(false).await;
         syncs.apply(&self.sites(false)).await.unwrap();
         until(|| syncs.states().iter().any(|it| it.stand == SyncState::Abandoned)).await;
@@ -57,7 +57,7 @@ async fn deleted_list_is_made_anew_with_all_members() {
 #[tokio::test(start_paused = true)]
 async fn new_list_gets_all_members_if_the_old_one_is_gone() {
     let mut shop = SyncTestBed::open(SyncKind::List).await;
-    let syncs = shop.told().await;
+    let syncs = shop.synced_manager().await;
     shop.vendor.set(|state| {
         state.is_gone = true;
         state.members.clear();
@@ -109,15 +109,15 @@ async fn forget_deletes_the_rows_of_a_deleted_destination() {
     syncs.apply(&shop.sites(true)).await.unwrap();
     until(|| syncs.states().iter().any(|it| it.size == 3)).await;
     assert_eq!(shop.vendor.rows(), 3);
-    let told = syncs.forget("shop", &vip, "crm").await;
-    assert!(matches!(told, Err(SegmentError::StillSynced)), "{told:?}");
+    let forgotten = syncs.forget("shop", &vip, "crm").await;
+    assert!(matches!(forgotten, Err(SegmentError::StillSynced)), "{forgotten:?}");
     syncs.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn drained_sync_leaves_no_state() {
     let shop = SyncTestBed::open(SyncKind::List).await;
-    let syncs = shop.told().await;
+    let syncs = shop.synced_manager().await;
     assert!(shop.has_series("synced_members") && shop.has_series("synced_timestamp_seconds"));
     syncs.apply(&shop.sites(false)).await.unwrap();
     let stands: Vec<SyncState> = syncs.states().iter().map(|it| it.stand).collect();
@@ -134,7 +134,7 @@ async fn drained_sync_leaves_no_state() {
 #[tokio::test(start_paused = true)]
 async fn drained_sync_retries_failed_removals_at_each_recheck() {
     let shop = SyncTestBed::open(SyncKind::List).await;
-    let syncs = shop.told().await;
+    let syncs = shop.synced_manager().await;
     shop.vendor.set(|state| state.refuses = addresses([2]).into_iter().collect());
     syncs.apply(&shop.sites(false)).await.unwrap();
     until(|| syncs.states().iter().any(|it| it.stuck == 1)).await;
@@ -149,7 +149,7 @@ async fn drained_sync_retries_failed_removals_at_each_recheck() {
 #[tokio::test(start_paused = true)]
 async fn push_syncs_only_changed_people_without_a_run() {
     let shop = SyncTestBed::open(SyncKind::List).await;
-    let syncs = shop.told().await;
+    let syncs = shop.synced_manager().await;
     shop.change([1], Membership::Leave).await;
     shop.change([2], Membership::Leave).await;
     shop.execute("UPDATE profiles SET traits = '{\"email\":\"new@a\"}' WHERE id = 3").await;

@@ -48,9 +48,9 @@ async fn run_finds_a_refused_person_by_halving_and_leaves_them_out() {
     shop.vendor.set(|state| state.refuses = addresses([3]).into_iter().collect());
     let counts = shop.pass(false).await.unwrap();
     assert_eq!((counts.added, counts.left_out), (7, [("bad_row", 1)].into()));
-    let told: Vec<Vec<String>> = shop.vendor.calls().into_iter().map(|(_, rows)| rows).collect();
+    let sent: Vec<Vec<String>> = shop.vendor.calls().into_iter().map(|(_, rows)| rows).collect();
     let halves = [1..=4, 1..=2, 3..=4, 3..=3, 4..=4, 5..=8].map(addresses);
-    assert_eq!(told, halves);
+    assert_eq!(sent, halves);
     assert_eq!(shop.vendor.members(), addresses([1, 2, 4, 5, 6, 7, 8]));
     assert_eq!(shop.sizes().await, (7, 0));
     // The others are not sent again.
@@ -163,14 +163,14 @@ async fn events_report_joins_and_leaves_under_the_consent_at_joining() {
     assert_eq!(shop.passes(true).await, (0, 0));
     let limit = JournalReadLimits { events: 10, bytes: 1 << 20 };
     let records = shop.journal.read(shop.site, 0, 10, limit).await.unwrap();
-    let said: Vec<Value> =
+    let reported: Vec<Value> =
         records.iter().map(|it| serde_json::from_slice(&it.body).unwrap()).collect();
     let short = |it: &Value| {
         format!("{} {}", it["event"].as_str().unwrap(), it["userId"].as_str().unwrap())
     };
-    let short: Vec<String> = said.iter().map(short).collect();
+    let short: Vec<String> = reported.iter().map(short).collect();
     assert_eq!(short, ["Segment Entered u1", "Segment Entered u2", "Segment Exited u1"]);
-    let last = &said[2];
+    let last = &reported[2];
     assert_eq!(last["context"]["consent"]["categoryPreferences"]["marketing"], true);
     assert_eq!(last["integrations"], json!({ "All": false, "crm": true }));
     assert_eq!(shop.vendor.rows(), 0, "its list is left alone");

@@ -208,9 +208,9 @@ async fn traits_of_own_events_win_over_external_ones() {
     let traits = json!({ "plan": "free", "score": 7, "address": { "city": "Bern" } });
     let traits = traits.as_object().unwrap().clone();
     fake.people.lock().insert("u".to_owned(), TraitReply::Known(traits));
-    let said = json!({ "plan": "pro", "address": { "zip": "1" } });
+    let stated = json!({ "plan": "pro", "address": { "zip": "1" } });
     let identify = event_with(json!({
-        "type": "identify", "userId": "u", "anonymousId": "a", "traits": said,
+        "type": "identify", "userId": "u", "anonymousId": "a", "traits": stated,
     }));
     let outside = json!({ "plan": "free", "score": 7, "address": { "city": "Bern" } });
     assert_eq!(bed.traits(&identify).await.unwrap(), outside, "nobody knows them yet");
@@ -240,11 +240,11 @@ fn lookup_uses_the_events_ids_then_the_profiles() {
         let owned = |id: Option<&str>| id.unwrap_or("-").to_owned();
         [owned(person.user_id), owned(person.anonymous_id), owned(person.email)].join(" ")
     };
-    let said = json!({
+    let stated = json!({
         "type": "track", "userId": "u", "anonymousId": "a",
         "context": { "traits": { "email": " jo@x.example" } },
     });
-    assert_eq!(of(said, "other@x.example"), "u a jo@x.example");
+    assert_eq!(of(stated, "other@x.example"), "u a jo@x.example");
     assert_eq!(of(json!({ "type": "track" }), "known@x.example"), "known - known@x.example");
     let sloppy = json!({ "type": "track", "userId": "null", "anonymousId": "undefined" });
     assert_eq!(of(sloppy, "none"), "known - -");
@@ -405,8 +405,8 @@ fn settings_mistakes_are_reported_without_secrets() {
         ("kind = \"redis\"\nurl = \"http://:hush@h/\"\nkey = \"{user_id}\"", "url"),
     ] {
         let (_, mistakes) = read(text);
-        let told = mistakes.iter().any(|mistake| mistake.contains(key));
-        assert!(told, "{text}: {mistakes:?}");
+        let is_reported = mistakes.iter().any(|mistake| mistake.contains(key));
+        assert!(is_reported, "{text}: {mistakes:?}");
         assert!(!format!("{mistakes:?}").contains("hush"), "{mistakes:?}");
     }
     let settings = settings(
