@@ -93,7 +93,7 @@ impl AdminControl for AppAdminControl {
 
     async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError> {
         self.check_site(site)?;
-        self.subjects.forget(site, id).await
+        self.subjects.forget(site, &[id.to_owned()]).await
     }
 
     async fn lift_suppression(&self, site: &str, id: &str) -> Result<u64, SubjectError> {

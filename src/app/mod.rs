@@ -29,7 +29,7 @@ use self::certificates::CertificateReloader;
 pub use self::keys::site_key;
 use self::open_stores::{open, open_segments};
 use self::sites::{RunningSites, SiteDeps};
-use self::subjects::SubjectService;
+use self::subjects::{ServerErasure, SubjectService};
 use crate::admin::{self, AdminServer, ReadinessState, load_token};
 use crate::config::{ConfigSource, ConfigWatcher, ReloadReason, TagwaySettings};
 use crate::gateway::{ClientFacts, Gateway};
@@ -182,7 +182,8 @@ impl TagwayApp {
             scripts.clone(),
             snapshot,
         );
-        let gateway = Arc::new(gateway.with_profiles(profiles.clone()));
+        let erasure = Arc::new(ServerErasure(subjects.clone()));
+        let gateway = Arc::new(gateway.with_profiles(profiles.clone()).with_erasure(erasure));
         tokio::task::spawn_blocking(bots::prepare);
         let handler = Arc::new(GatewayHandler(gateway.clone()));
         let server = EdgeServer::bind(&settings.edge, metrics.clone(), handler).await?;
@@ -198,7 +199,7 @@ impl TagwayApp {
             readiness: Arc::new(ReadinessState::new(journal.writable(), journal.has_room())),
             journal,
             profiles,
-            subjects: Arc::new(subjects),
+            subjects,
             dispatcher,
             segments,
             sites: Mutex::new(sites),

@@ -8,12 +8,14 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{ExportPage, ForgetReport, ReaderSummary, SubjectError};
+use crate::gateway::{ErasureError, PersonErasure};
 use tagway_storage::journal::{
     Journal, JournalError, PersonNameDigest, PersonNameKind, SiteId, SqliteJournal, SubjectCursor,
     SubjectRecord, SubjectRights as _, UnfinishedErasure,
@@ -47,8 +49,8 @@ impl SubjectService {
         journal: Arc<SqliteJournal>,
         profiles: Arc<ProfileService>,
         tasks: TaskTracker,
-    ) -> Self {
-        Self { journal, profiles, turn: Mutex::default(), tasks }
+    ) -> Arc<Self> {
+        Arc::new(Self { journal, profiles, turn: Mutex::default(), tasks })
     }
 
     /// Resumes the erasures that the last process had begun.
@@ -93,15 +95,20 @@ impl SubjectService {
         }
     }
 
-    /// Suppresses and erases. Continues to its end even if the caller leaves.
+    /// Suppresses these people and erases them together. Continues to its end even if the caller leaves.
     pub(super) async fn forget(
         self: &Arc<Self>,
         site: &str,
-        id: &str,
+        ids: &[String],
     ) -> Result<ForgetReport, SubjectError> {
         let site = self.journal.site(site).await.map_err(unavailable)?;
-        let names = self.names(site, id, &self.profiles.subjects(site, id).await?);
-        let names = self.journal.suppress(site, names).await.map_err(unavailable)?;
+        let mut names = HashSet::new();
+        for id in ids {
+            let person = self.names(site, id, &self.profiles.subjects(site, id).await?);
+            let person = self.journal.suppress(site, person).await.map_err(unavailable)?;
+            names.extend(person.iter().copied());
+        }
+        let names = Arc::new(names);
         let (sender, receiver) = oneshot::channel();
         let this = self.clone();
         self.tasks.spawn(async move {
@@ -199,6 +206,17 @@ impl SubjectService {
             parked: erased.parked,
             dead: erased.dead,
         })
+    }
+}
+
+/// The erasure of people at the request of the site's servers.
+pub(super) struct ServerErasure(pub(super) Arc<SubjectService>);
+
+#[async_trait]
+impl PersonErasure for ServerErasure {
+    async fn forget(&self, site: &str, ids: &[String]) -> Result<(), ErasureError> {
+        let erased = self.0.forget(site, ids).await;
+        erased.map(|_report| ()).map_err(|error| ErasureError(Box::new(error)))
     }
 }
 

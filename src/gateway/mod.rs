@@ -19,6 +19,7 @@ mod budget;
 mod cors;
 mod credentials;
 pub mod decode;
+mod erasure;
 mod fair;
 mod head;
 #[cfg(test)]
@@ -49,6 +50,7 @@ mod volume;
 #[cfg(test)]
 mod volume_tests;
 
+pub use erasure::{ErasureError, PersonErasure};
 pub use mount_table::MOUNT_SETTINGS;
 pub use mounts::{BeaconForwarding, BeaconMode, MountScripts, ScriptMode, VendorMount};
 pub use operator::{DryRunEvent, OperatorSendError, OperatorSendReceipt, dry_run_event};
@@ -111,6 +113,8 @@ pub struct Gateway {
     scripts: proxy::ScriptProxy,
     /// The profile service, for pages that read their visitor's profile.
     profiles: Option<Arc<ProfileService>>,
+    /// The erasure of people, for servers that ask for it.
+    erasure: Option<Arc<dyn PersonErasure>>,
     snapshot: ArcSwap<GatewaySnapshot>,
     rates: ArcSwap<RateLimits>,
 }
@@ -146,6 +150,7 @@ impl Gateway {
             identity_groups: IdentityGroupCache::default(),
             scripts,
             profiles: None,
+            erasure: None,
             metrics,
             clock,
             feed,
@@ -158,6 +163,12 @@ impl Gateway {
     #[must_use]
     pub fn with_profiles(self, profiles: Arc<ProfileService>) -> Self {
         Self { profiles: Some(profiles), ..self }
+    }
+
+    /// Adds the erasure of people, so that the site's servers may ask for it.
+    #[must_use]
+    pub fn with_erasure(self, erasure: Arc<dyn PersonErasure>) -> Self {
+        Self { erasure: Some(erasure), ..self }
     }
 
     /// Applies these settings to requests that arrive from now on. Used-up quotas stay used up unless the limits

@@ -18,6 +18,11 @@ pub const MOUNT_SETTINGS: &[Setting] = &[
     Setting::texts("consent")
         .example("[\"analytics\"]")
         .doc("categories that the visitor must have granted for forwarded beacons"),
+    Setting::word("erasures", &["refuse", "forget"]).example("refuse").doc(
+        "of mixpanel: requests to erase a person ($delete). \"forget\" does what `tagway \
+             forget` does, for requests with the site's server_token only; all others are \
+             refused, as all are with \"refuse\", the default",
+    ),
     Setting::word("scripts", &["shim", "proxy", "off"]).example("shim").doc(
         "the scripts below the mount: \"shim\", a replacement of the library that makes \
              events of the page's calls; \"proxy\", the vendor's own scripts, fetched by the \

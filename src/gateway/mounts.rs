@@ -35,6 +35,8 @@ pub struct VendorMount {
     pub path: String,
     /// The handling of its beacons.
     pub beacons: BeaconMode,
+    /// True if the site's servers may have people erased here.
+    pub forgets_people: bool,
     /// The serving of its scripts, if enabled.
     pub scripts: Option<MountScripts>,
     /// True if vendor tags in proxied pages are rewritten to this mount: where the site configures the vendor, or
@@ -199,6 +201,7 @@ impl VendorMount {
             beacon: vendor.beacon.unwrap_or(&ScriptOnlyBeacon),
             path: format!("/{}", vendor.name),
             beacons: if vendor.beacon.is_some() { BeaconMode::Convert } else { BeaconMode::Off },
+            forgets_people: false,
             scripts: shimmed.map(serve),
             takes_tags: false,
         }
@@ -231,6 +234,7 @@ impl VendorMount {
             }
         }
         self.change_beacons(table);
+        self.change_erasures(table);
     }
 
     fn change_beacons(&mut self, table: &mut SettingsSection<'_>) {
@@ -263,6 +267,14 @@ impl VendorMount {
             (BeaconMode::Convert | BeaconMode::Both(()), _) => BeaconMode::Convert,
             (BeaconMode::Off | BeaconMode::Forward(()), _) => BeaconMode::Off,
         };
+    }
+
+    fn change_erasures(&mut self, table: &mut SettingsSection<'_>) {
+        let choices = [("refuse", false), ("forget", true)];
+        self.forgets_people = table.opt_choice("erasures", &choices).unwrap_or(false);
+        if self.forgets_people && !self.beacon.has_erasures() {
+            table.error("erasures", "has no effect: beacons of this vendor erase nobody");
+        }
     }
 
     fn change_scripts(&mut self, table: &mut SettingsSection<'_>, vendor: &Vendor) {
@@ -503,6 +515,21 @@ mod tests {
     fn serving(mounts: &[VendorMount], vendor: &str) -> Option<ScriptMode> {
         let mount = mounts.iter().find(|mount| mount.vendor == vendor)?;
         mount.scripts.as_ref().map(|scripts| scripts.serving)
+    }
+
+    #[test]
+    fn people_are_erased_only_where_the_site_says_so_and_the_vendor_can_ask() {
+        let forgets = |text: &str| {
+            let (mounts, mistakes) = read(text, &[]);
+            let mounts = mounts.iter().filter(|mount| mount.forgets_people);
+            (mounts.map(|mount| mount.vendor).collect::<Vec<_>>(), mistakes)
+        };
+        assert_eq!(forgets(""), (vec![], String::new()));
+        assert_eq!(forgets("[vendors.mixpanel]\nerasures = \"refuse\"\n").0, [""; 0]);
+        let (mounts, mistakes) = forgets("[vendors.mixpanel]\nerasures = \"forget\"\n");
+        assert_eq!((mounts.as_slice(), &*mistakes), (["mixpanel"].as_slice(), ""));
+        let (_, mistakes) = forgets("[vendors.umami]\nerasures = \"forget\"\n");
+        assert!(mistakes.contains("erasures"), "{mistakes}");
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! Vendors' libraries for servers and apps, below the vendors' mounts.
 
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
 use serde_json::json;
 
-use super::tests::{basic, page, start_gateway, start_with_mounts, to};
-use super::{BeaconForwarding, BeaconMode};
+use super::tests::{
+    TestGateway, basic, house_of, limits, page, start_gateway, start_with_mounts, to,
+};
+use super::{BeaconForwarding, BeaconMode, ErasureError, PersonErasure};
+use tagway_core::bots::BotPolicy;
 
 const TOKEN: &str = "a-server-token-of-the-shop";
 const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
@@ -162,13 +168,156 @@ async fn program_gets_the_reason_for_a_rejection() {
     }
 }
 
+/// Records the people whom it is asked to forget, or fails.
+#[derive(Default)]
+struct RecordedErasure {
+    people: Mutex<Vec<String>>,
+    fails: bool,
+}
+
+#[async_trait]
+impl PersonErasure for RecordedErasure {
+    async fn forget(&self, site: &str, ids: &[String]) -> Result<(), ErasureError> {
+        assert_eq!(site, "shop");
+        if self.fails {
+            return Err(ErasureError("no disk".into()));
+        }
+        self.people.lock().unwrap().extend_from_slice(ids);
+        Ok(())
+    }
+}
+
+/// Starts a gateway that forgets people at a server's request, if `forgets`, and records them.
+async fn start_with_erasure(forgets: bool, fails: bool) -> (TestGateway, Arc<RecordedErasure>) {
+    let mut gateway = start_with_mounts(|mount| mount.forgets_people = forgets).await;
+    let erasure = Arc::new(RecordedErasure { fails, ..RecordedErasure::default() });
+    gateway.gateway = gateway.gateway.with_erasure(erasure.clone());
+    (gateway, erasure)
+}
+
+fn erasure_of(key: &str, id: &str) -> serde_json::Value {
+    json!({ "$token": key, "$distinct_id": id, "$delete": "" })
+}
+
 #[tokio::test]
-async fn beacon_cannot_request_an_erasure() {
-    let gateway = start_gateway().await;
-    let delete = json!([{ "$token": TOKEN, "$distinct_id": "u1", "$delete": "" }]).to_string();
-    let answer = gateway.request(to("POST", "/mixpanel/engage"), delete).await;
-    assert_eq!(answer.status, 400);
-    assert!(gateway.events().await.is_empty(), "no person is made by it");
+async fn server_has_people_erased_where_the_site_allows_it() {
+    let (gateway, erasure) = start_with_erasure(true, false).await;
+    let set = json!({ "$token": TOKEN, "$distinct_id": "u3", "$set": { "plan": "pro" } });
+    let body = json!([erasure_of(TOKEN, "u1"), set, erasure_of(TOKEN, "$device:d2")]);
+    let answer = gateway.request(to("POST", "/mixpanel/engage?verbose=1"), body.to_string()).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["status"], 1);
+    assert_eq!(*erasure.people.lock().unwrap(), ["u1", "d2"]);
+    let users: Vec<_> = gateway.events().await.into_iter().map(|event| event.user_id).collect();
+    assert_eq!(users, [Some("u3".to_owned())], "no person is made by an erasure");
+    let body = json!([erasure_of("k", "u4")]).to_string();
+    let request = to("POST", "/mixpanel/engage").header("authorization", basic(TOKEN));
+    assert_eq!(gateway.request(request, body).await.status, 200);
+    assert_eq!(erasure.people.lock().unwrap().last().unwrap(), "u4");
+    let mixed = json!([erasure_of(TOKEN, "u5"), { "$token": TOKEN, "$delete": "" }]).to_string();
+    assert_eq!(gateway.request(to("POST", "/mixpanel/engage"), mixed).await.status, 200);
+    assert_eq!(erasure.people.lock().unwrap().last().unwrap(), "u5");
+    assert!(gateway.counts("tagway_events_dropped_total{site=\"shop\",reason=\"erasure\"} 1"));
+}
+
+#[tokio::test]
+async fn erasure_is_refused_to_others_and_where_the_site_does_not_allow_it() {
+    let group = json!({ "$token": TOKEN, "$group_key": "company", "$group_id": "acme",
+        "$delete": "" });
+    let engage = "/mixpanel/engage";
+    let cases = [
+        ("the public key", true, to("POST", engage), erasure_of("shop-web", "u1")),
+        ("a vendor's key", true, to("POST", engage), erasure_of("k", "u1")),
+        ("a page", true, page(engage), erasure_of(TOKEN, "u1")),
+        ("a server without leave", false, to("POST", engage), erasure_of(TOKEN, "u1")),
+        ("a person without an id", true, to("POST", engage), erasure_of(TOKEN, "")),
+        ("a group", true, to("POST", "/mixpanel/groups"), group),
+    ];
+    for (sender, forgets, request, body) in cases {
+        let (gateway, erasure) = start_with_erasure(forgets, false).await;
+        let answer = gateway.request(request, json!([body]).to_string()).await;
+        // A library in a page could only try again.
+        assert_eq!(answer.status, if sender == "a page" { 200 } else { 400 }, "{sender}");
+        assert!(erasure.people.lock().unwrap().is_empty(), "{sender}");
+        assert!(gateway.events().await.is_empty(), "{sender}: no person is made by it");
+        let line = "tagway_events_dropped_total{site=\"shop\",reason=\"erasure\"} 1";
+        assert!(gateway.counts(line), "{sender}");
+    }
+}
+
+#[tokio::test]
+async fn erasure_that_fails_is_to_be_sent_again() {
+    let (gateway, erasure) = start_with_erasure(true, true).await;
+    let body = json!([erasure_of(TOKEN, "u1")]).to_string();
+    let answer = gateway.request(to("POST", "/mixpanel/engage"), body).await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.fields["retry-after"], "1");
+    assert!(erasure.people.lock().unwrap().is_empty());
+}
+
+/// The body of one event whose property has this many characters, at each vendor.
+fn long_bodies(chars: usize) -> [(&'static str, String); 5] {
+    let long = "x".repeat(chars);
+    let posthog = json!({ "api_key": "k", "batch": [{ "event": "x", "properties": {
+        "distinct_id": "u1", "$lib": "posthog-node", "long": &long } }] });
+    let track = json!({ "type": "track", "event": "x", "userId": "u1",
+        "properties": { "long": &long } });
+    let plausible = json!({ "name": "x", "url": "https://shop.example/",
+        "domain": "shop.example", "props": { "long": &long } });
+    let umami = json!({ "type": "event", "payload": { "website": "w", "name": "x",
+        "data": { "long": &long } } });
+    [
+        ("/posthog/batch", posthog.to_string()),
+        ("/rudderstack/v1/track", track.to_string()),
+        ("/rudderstack/v1/batch", json!({ "batch": [track] }).to_string()),
+        ("/plausible/api/event", plausible.to_string()),
+        ("/umami/api/send", umami.to_string()),
+    ]
+}
+
+#[tokio::test]
+async fn program_learns_of_what_is_too_large() {
+    let limits = limits();
+    for (path, body) in long_bodies(limits.event_bytes + 1) {
+        let gateway = start_gateway().await;
+        let request = to("POST", path).header("user-agent", "library/1");
+        let answer = gateway.request(request, body).await;
+        assert!(answer.status.is_client_error(), "{path}: {}", answer.status);
+        assert!(gateway.events().await.is_empty(), "{path}");
+    }
+    // As sent, and decompressed.
+    for (path, body) in long_bodies(limits.inflated_bytes + 1) {
+        let gateway = start_gateway().await;
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, body.as_bytes()).unwrap();
+        let packed = packed.finish().unwrap();
+        let request = || to("POST", path).header("user-agent", "library/1");
+        let answer = gateway.request(request().header("content-encoding", "gzip"), packed).await;
+        assert_eq!(answer.status, 413, "{path}");
+        assert_eq!(gateway.request(request(), body).await.status, 413, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn server_has_neither_a_clients_limit_nor_a_bots_name() {
+    let mut limits = limits();
+    limits.rates.client_burst = 1.try_into().unwrap();
+    // A token in the body proves nothing before the body is read.
+    limits.rates.unproven_per_second = 800;
+    let gateway = gateway_of(limits, |_| {}, |site| site.bots.policy = BotPolicy::Drop).await;
+    for number in 0..800 {
+        let in_head = number % 2 == 0;
+        let body = json!([{ "event": "x", "properties": { "distinct_id": "u1", "$user_id": "u1",
+            "token": if in_head { "k" } else { TOKEN }, "$insert_id": format!("e{number}") } }]);
+        let request = to("POST", "/mixpanel/track").header("user-agent", "Googlebot/2.1");
+        let request = match in_head {
+            true => request.header("authorization", basic(TOKEN)),
+            false => request,
+        };
+        let answer = gateway.request(request, body.to_string()).await;
+        assert_eq!(answer.status, 200, "{number}");
+    }
+    assert_eq!(gateway.events().await.len(), 800);
 }
 
 #[tokio::test]
@@ -236,4 +385,88 @@ async fn event_of_a_server_library_has_no_facts_of_the_server() {
     let context = serde_json::to_value(&once.context).unwrap();
     assert_eq!(context["source"]["operations"], json!({ "$set_once": { "first": 1 } }));
     assert_eq!((seen.user_id.as_deref(), seen.anonymous_id.as_deref()), (None, Some("made-up")));
+}
+
+#[tokio::test]
+async fn visitors_whom_a_server_names_by_address_and_browser_stay_apart() {
+    let matomo = |address: &str, agent: &str| {
+        let hit = format!(
+            "/matomo/matomo.php?idsite=1&rec=1&url=https://shop.example/&cip={address}&ua={agent}\
+             &token_auth={TOKEN}"
+        );
+        (to("GET", &hit), String::new())
+    };
+    let umami = |address: &str, agent: &str| {
+        let payload = json!({ "website": "w", "name": "x", "ip": address, "userAgent": agent });
+        let body = json!({ "type": "event", "payload": payload });
+        let request =
+            to("POST", "/umami/api/send").header("authorization", format!("Bearer {TOKEN}"));
+        (request, body.to_string())
+    };
+    let snowplow = |address: &str, agent: &str| {
+        let body = json!({ "data": [{ "e": "pv", "ip": address, "ua": agent }] });
+        let request = to("POST", "/snowplow/com.snowplowanalytics.snowplow/tp2")
+            .header("authorization", format!("Bearer {TOKEN}"));
+        (request, body.to_string())
+    };
+    let said = [("203.0.113.9", "Phone/1"), ("203.0.113.10", "Tablet/2")];
+    let cases = [
+        (
+            "matomo",
+            said.map(|(address, agent)| matomo(address, agent)),
+            matomo(said[1].0, said[1].1),
+        ),
+        ("umami", said.map(|(address, agent)| umami(address, agent)), umami(said[1].0, said[1].1)),
+        (
+            "snowplow",
+            said.map(|(address, agent)| snowplow(address, agent)),
+            snowplow(said[1].0, said[1].1),
+        ),
+    ];
+    for (vendor, hits, again) in cases {
+        let gateway = start_gateway().await;
+        for (request, body) in hits {
+            let request = request.header("user-agent", "library/1");
+            assert_eq!(gateway.request(request, body).await.status, 200, "{vendor}");
+        }
+        let (request, body) = again;
+        gateway.request(request, body).await;
+        let mut events = gateway.events().await;
+        let last = events.pop().unwrap();
+        let is_daily = vendor == "umami";
+        assert_eq!(last.anonymous_id == events[1].anonymous_id, is_daily, "{vendor}");
+        let facts: Vec<_> = events
+            .iter()
+            .map(|event| {
+                (event.facts.ip.unwrap().to_string(), event.facts.user_agent.clone().unwrap())
+            })
+            .collect();
+        let told = said.map(|(address, agent)| (address.to_owned(), agent.to_owned()));
+        assert_eq!(facts, told, "{vendor}");
+        assert_ne!(events[0].anonymous_id, events[1].anonymous_id, "{vendor}");
+    }
+}
+
+#[tokio::test]
+async fn servers_own_address_and_browser_name_none_of_its_visitors() {
+    let plausible =
+        json!({ "name": "x", "url": "https://shop.example/", "domain": "shop.example" });
+    let umami = json!({ "type": "event", "payload": { "website": "w", "name": "x" } });
+    for (path, body) in [("/plausible/api/event", plausible), ("/umami/api/send", umami)] {
+        let gateway = start_gateway().await;
+        for authorization in
+            [Some(format!("Bearer {TOKEN}")), Some(format!("Bearer {TOKEN}")), None]
+        {
+            let request = to("POST", path).header("user-agent", "library/1");
+            let request = match authorization {
+                Some(authorization) => request.header("authorization", authorization),
+                None => request,
+            };
+            assert!(gateway.request(request, body.to_string()).await.status.is_success(), "{path}");
+        }
+        let events = gateway.events().await;
+        let ids: std::collections::HashSet<_> =
+            events.iter().filter_map(|event| event.anonymous_id.as_deref()).collect();
+        assert_eq!((events.len(), ids.len()), (3, 3), "{path}");
+    }
 }

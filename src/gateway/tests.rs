@@ -77,7 +77,8 @@ pub(super) async fn start_with_limits(limits: GatewayLimits) -> TestGateway {
     gateway_of(limits, |_| {}, |_| {}).await
 }
 
-async fn gateway_of(
+/// Starts a gateway with these limits, changed mounts and a changed site.
+pub(super) async fn gateway_of(
     limits: GatewayLimits,
     change: impl Fn(&mut VendorMount),
     change_site: impl FnOnce(&mut GatewaySiteSettings),

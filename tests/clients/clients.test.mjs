@@ -98,9 +98,7 @@ class Trial {
   /** What cannot be taken costs nothing else, neither in the same batch nor on the same connection. */
   async many() {
     await this.open("plain");
-    await this.tooLong(1_200_000);
-    await this.ask("flush");
-    this.errors = [];
+    if (!this.client.keepsRefused) for (const long of [1_200_000, 500_000]) await this.lost(long);
     const { many = 100 } = this.client;
     await this.track(0, 20);
     await this.track(20, 21, { properties: { nan: true } });
@@ -115,6 +113,39 @@ class Trial {
   async tooLong(long) {
     if (long > (this.client.longest ?? Infinity)) return;
     await this.track(0, 1, { name: "Too Long", user: "u9", properties: { long } });
+  }
+
+  /** An event that is too long, by itself: the client tells of it, or at least is told. */
+  async lost(long) {
+    const { longest = Infinity, isSilent } = this.client;
+    if (long > longest) return;
+    await this.tooLong(long);
+    await this.ask("flush");
+    const { statuses } = this.gateway.relay;
+    const isRefused = Object.keys(statuses).some((status) => status >= 400);
+    assert.ok(this.errors.length > 0 || isRefused || isSilent, `nobody told of ${long} bytes: ${JSON.stringify(statuses)}`);
+    this.errors = [];
+    this.gateway.relay.statuses = {};
+  }
+
+  /** Whom a server erases is forgotten. Nobody else has anybody erased, and is told so. */
+  async erasure() {
+    await this.open("plain");
+    await this.ask("erase", { user: "u8" });
+    assert.ok(this.errors.length > 0, "the client told of the refusal");
+    await this.open("token");
+    await this.track(0, 1, { user: "u8" });
+    await this.ask("flush");
+    const isThere = () => this.fresh().length > 0;
+    await until(isThere, () => `u8 is not heard of: ${this.errors}`);
+    assert.deepEqual((await this.news()).map(inWords), ["track Lamp Seen u8"]);
+    await this.ask("erase", { user: "u8" });
+    await this.track(0, 1, { user: "u8" });
+    await this.track(3, 4);
+    await this.ask("close");
+    assert.deepEqual(this.errors, []);
+    await until(isThere, () => "u3 is not heard of");
+    assert.deepEqual((await this.news()).map(inWords), ["track Lamp Seen u3"]);
   }
 
   async kill() {
@@ -201,6 +232,7 @@ describe("SDKs of servers", { concurrency: AT_ONCE }, () => {
       });
       if (client.showsKey !== false) await t.test("every method, as one of the site's servers", () => trial.everyMethod("token"));
       await t.test("every method, as anybody's program", () => trial.everyMethod("plain"));
+      if (client.erases) await t.test("a person is erased", () => trial.erasure());
       await t.test("a hundred events, among them what cannot be taken", () => trial.many());
       await t.test("the gateway is killed, and comes back", () => trial.kill());
       await t.test("503, and then room", () => trial.later(503));

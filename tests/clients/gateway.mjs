@@ -44,6 +44,8 @@ name = "shop"
 hosts = ["*"]
 write_key = "${KEYS.plain}"
 server_token = "${KEYS.token}"
+[sites.vendors.mixpanel]
+erasures = "forget"
 [[sites.destinations]]
 name = "events"
 vendor = "webhook"

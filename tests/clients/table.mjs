@@ -31,6 +31,7 @@ export const CLIENTS = {
   "node/mixpanel": {
     calls: ["track Order Completed u1", "track First u1", "track Second u1", "track Imported u1", "track Third u1",
       "track Fourth u1", "alias a1", ...MIXPANEL_PROFILES],
+    erases: true,
   },
   "node/amplitude": {
     calls: ["track Order Completed u1", "track Logged u1", "identify u1", "group u1 acme", "group u1 acme",
@@ -63,10 +64,12 @@ export const CLIENTS = {
     calls: ["identify u1", "identify u1", "track Order Completed u1", "page u1", "group u1 acme", "alias u1",
       "track Exception Raised u1"],
     retries: ALWAYS,
+    // What is longer it leaves out, and tells its log alone.
+    longest: 900_000,
   },
-  "python/mixpanel": { calls: MIXPANEL_OF_PYTHON },
+  "python/mixpanel": { calls: MIXPANEL_OF_PYTHON, erases: true },
   // What is refused it keeps at the head of its queue, as does matomo.
-  "python/mixpanel_buffered": { calls: MIXPANEL_OF_PYTHON, retries: ALWAYS, longest: 500_000 },
+  "python/mixpanel_buffered": { calls: MIXPANEL_OF_PYTHON, retries: ALWAYS, longest: 500_000, keepsRefused: true, erases: true },
   "python/amplitude": {
     calls: ["track Order Completed u1", "identify u1", "group u1 acme", "group u1 acme", "track Order Completed u1"],
     retries: ["503", "429"],
@@ -76,7 +79,7 @@ export const CLIENTS = {
   "python/snowplow": SNOWPLOW,
   "python/matomo": {
     ...MATOMO,
-    longest: 500_000,
+    longest: 500_000, keepsRefused: true,
     calls: ["page u1", "track play u1", "track Goal Conversion u1", "track Products Searched u1",
       "track Outbound Link Clicked u1", "track Order Completed u1"],
   },

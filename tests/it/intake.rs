@@ -1,13 +1,18 @@
 //! Beacons of browsers, pixels and servers.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use tagway_simulator::vendors::SimulatorKind;
 
-use crate::harness::{Gateway, SITE, batch, raw, send, track, vendor, webhook_site};
+use crate::harness::{
+    DEADLINE, Gateway, NO_RATES, SITE, admin_get, batch, eventually, ledger, raw, send, track,
+    vendor, webhook_site,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_intake_route_leads_to_the_destination() {
@@ -107,4 +112,74 @@ async fn throttled_client_gets_retry_after() {
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
     assert!(refused.header("ratelimit").is_some(), "{refused:?}");
     assert!(refused.header("ratelimit-policy").is_some(), "{refused:?}");
+}
+
+/// Sends requests on one connection while its answers are read; returns them all as text.
+fn exchange(gateway: &Gateway, requests: &[u8]) -> String {
+    let mut stream = TcpStream::connect(gateway.http).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut reader = stream.try_clone().unwrap();
+    let reading = thread::spawn(move || {
+        let mut answers = Vec::new();
+        // A connection that is closed early may end with a reset, behind the answer.
+        reader.read_to_end(&mut answers).ok();
+        String::from_utf8_lossy(&answers).into_owned()
+    });
+    stream.write_all(requests).ok();
+    reading.join().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connection_is_usable_or_closed_after_a_body_that_is_too_large() {
+    let gateway = Gateway::start(SITE).await;
+    let get = b"GET /tw.js HTTP/1.1\r\nhost: t.shop.example\r\nconnection: close\r\n\r\n";
+    for (bytes, stays) in [(2 << 20, true), (9 << 20, false)] {
+        for path in ["/v1/batch", "/e", "/posthog/batch", "/mixpanel/track", "/nothing"] {
+            let body = vec![b'x'; bytes];
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: t.shop.example\r\ncontent-length: {bytes}\r\n\r\n"
+            );
+            let requests = [head.as_bytes(), &body, get].concat();
+            let answers = tokio::task::block_in_place(|| exchange(&gateway, &requests));
+            let (first, rest) = answers.split_once("\r\n\r\n").expect(&answers);
+            let code = if path == "/nothing" { "404" } else { "413" };
+            assert_eq!(first.split(' ').nth(1), Some(code), "{path} {bytes}: {answers}");
+            let is_closed = first.to_ascii_lowercase().contains("connection: close");
+            assert_eq!(is_closed, !stays, "{path} {bytes}: {first}");
+            assert_eq!(rest.contains("HTTP/1.1 200 OK"), stays, "{path} {bytes}: {answers}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_clients_that_close_at_once_are_counted_where_they_are_durable() {
+    let webhook = vendor(SimulatorKind::Webhook).await;
+    let gateway = format!("{NO_RATES}{}", webhook_site(webhook.address(), ""));
+    let gateway = Gateway::start(&gateway).await;
+    tokio::task::block_in_place(|| {
+        for number in 0..200 {
+            let body = batch(&[track(&format!("hasty-{number}"), "Clicked")]);
+            let mut stream = TcpStream::connect(gateway.http).unwrap();
+            let head = "POST /v1/batch HTTP/1.1\r\nhost: t.shop.example\r\ncontent-length:";
+            write!(stream, "{head} {}\r\n\r\n{body}", body.len()).unwrap();
+        }
+    });
+    gateway.accept(&[track("last", "Clicked")]).await;
+    eventually(|| {
+        let row = ledger(gateway.admin).remove(0);
+        let metrics = admin_get(gateway.admin, "/metrics").unwrap().body;
+        let counted: u64 = metrics
+            .lines()
+            .filter(|line| line.starts_with("tagway_events_accepted_total{"))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum();
+        let heard = webhook.tally().events;
+        let is_whole = row.accepted > 1 && heard.contains_key("last") && row.pending == 0;
+        let are_same = [row.accepted, row.delivered, heard.len() as u64] == [counted; 3];
+        match is_whole && are_same {
+            true => Ok(()),
+            false => Err(format!("{row:?}, counted {counted}, heard {}", heard.len())),
+        }
+    })
+    .await;
 }

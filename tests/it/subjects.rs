@@ -195,3 +195,49 @@ async fn forgetting_spares_people_whose_names_were_misused() {
     assert_eq!(ledger(process.admin)[0].accepted, 6, "they are still taken");
     assert!(process.terminate().success());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn person_whom_a_server_erases_stays_erased_after_a_power_cut() {
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+    let webhook = vendor(SimulatorKind::Webhook).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("tagway.toml"));
+    let site = webhook_site(webhook.address(), "").replacen(
+        "[[sites.destinations]]",
+        &format!(
+            "server_token = \"{TOKEN}\"\n[sites.vendors.mixpanel]\nerasures = \"forget\"\n\
+             [[sites.destinations]]"
+        ),
+        1,
+    );
+    let settings = format!("{NO_RATES}{site}");
+    let process = Process::start(&data, &file, &settings);
+    for (n, person) in ["ann", "bob", "cid"].into_iter().enumerate() {
+        post(&process, &[event(&format!("{person}-1"), person, "identify")]);
+        settled(process.admin, n as u64 + 1).await;
+    }
+    let erase = |process: &Process, key: &str, people: &[&str]| {
+        let records = people.iter().map(|person| {
+            json!({ "$token": key, "$distinct_id": person, "$delete": "", "$ignore_alias": true })
+        });
+        let body = Value::from(records.collect::<Vec<_>>()).to_string();
+        let answer = send(process.http, ("POST", "/mixpanel/engage"), &[], body.as_bytes());
+        answer.unwrap().status
+    };
+    assert_eq!(erase(&process, "shop-web", &["bob"]), 400, "anyone knows the public key");
+    assert_eq!(erase(&process, TOKEN, &["ann", "cid"]), 200);
+    process.kill();
+
+    let process = Process::start(&data, &file, &settings);
+    for person in ["ann", "cid"] {
+        assert_eq!(tagway(&process, &file, &["export", person]), "", "{person}");
+        post(&process, &[event(&format!("{person}-2"), person, "track")]);
+    }
+    assert_eq!(tagway(&process, &file, &["export", "bob"]).lines().count(), 2);
+    assert_eq!(ledger(process.admin)[0].accepted, 3, "their new events are dropped");
+    let said = tagway(&process, &file, &["forget", "ann", "--undo"]);
+    assert_eq!(said, "3 ids are no longer suppressed\n", "each of them is a person of their own");
+    assert!(process.terminate().success());
+    assert_no_trace(&data, "ann");
+    assert_no_trace(&data, "cid");
+}

@@ -70,6 +70,11 @@ pub trait Beacon: Send + Sync {
         true
     }
 
+    /// Returns true if its libraries can ask to erase a person ([`MessageBatch::request_erasure`]).
+    fn has_erasures(&self) -> bool {
+        false
+    }
+
     /// Returns the header in which the library sends its public key, if its vendor needs it there.
     fn key_field(&self) -> Option<HeaderName> {
         None

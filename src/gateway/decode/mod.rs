@@ -16,8 +16,8 @@ use jiff::Timestamp;
 use super::settings::GatewayLimits;
 use tagway_core::event::EventKind;
 use tagway_vendors::beacon::{BeaconDecodeError, BeaconLimits};
-use tagway_vendors::beacon_format::RejectedMessage;
 use tagway_vendors::beacon_format::spec::{BodyText, MessageBody, QueryMessage};
+use tagway_vendors::beacon_format::{ErasureRequest, RejectedMessage};
 
 /// The facts of a request that its messages are read with.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,8 @@ pub struct JudgedMessages {
     pub drafts: Vec<MessageDraft>,
     /// The messages that were rejected.
     pub rejected: Vec<RejectedMessage>,
+    /// The requests to erase people.
+    pub erasures: Vec<ErasureRequest>,
 }
 
 /// Reads a body and judges each of its messages.
@@ -68,7 +70,7 @@ pub(super) fn read_within(
     let mut judged = JudgedMessages {
         write_key: body.write_key().map(str::to_owned),
         drafts: Vec::with_capacity(body.len()),
-        rejected: Vec::new(),
+        ..JudgedMessages::default()
     };
     body.read(terms.kind, |index, message| {
         let message = message.map_err(|fault| terms.reject(index, fault));

@@ -6,6 +6,7 @@
 //! head or where the vendor's key is, are the site's servers.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -159,6 +160,11 @@ where
         arrived.spend_bytes(sender, bytes)?;
     }
     let mut judged = judged?;
+    if sender == SenderKind::Server {
+        replace_daily_ids(arrived, outside.daily_id, &mut judged.messages.drafts);
+    }
+    let erased = arrived.take_erasures(&mut judged.messages, outside.mount, sender);
+    arrived.erase_people(&erased).await?;
     let is_event = !judged.messages.drafts.is_empty() || !judged.messages.rejected.is_empty();
     // The visitor of a recording is not known.
     let passes_on = || outside.passes_on() && arrived.gateway.suppression_list.is_empty();
@@ -174,14 +180,35 @@ where
         outside.add_raw(&mut judged.messages, body, &arrived.site.privacy, sender);
         arrived.hide_secrets(&mut judged.messages, text);
     }
-    Ok((events, arrived.accept(judged, sender).await?))
+    match arrived.accept(judged, sender).await {
+        Err(RequestRejection::NothingValid(rejected)) if !erased.is_empty() => {
+            Ok((0, AcceptOutcome { rejected, set_cookies: Vec::new() }))
+        }
+        taken => Ok((events, taken?)),
+    }
 }
 
 /// Returns the visitor's id for today, derived from address and browser.
 pub(in crate::gateway) fn daily_id(arrived: &SiteRequest<'_>) -> String {
     let agent = head::lossy(&arrived.head.headers, USER_AGENT).unwrap_or_default();
+    daily_id_of(arrived, arrived.client.client, &agent)
+}
+
+fn daily_id_of(arrived: &SiteRequest<'_>, client: IpAddr, agent: &str) -> String {
     let day = TimeZone::UTC.to_datetime(arrived.received_at).date();
-    arrived.site.visitor.daily_id(day, arrived.client.client, &agent)
+    arrived.site.visitor.daily_id(day, client, agent)
+}
+
+/// Replaces the ids that a server's messages have of its own address and browser: by those of the visitor's, where
+/// the server names them, else by none.
+fn replace_daily_ids(arrived: &SiteRequest<'_>, own: &str, drafts: &mut [MessageDraft]) {
+    for draft in drafts {
+        if draft.event.anonymous_id.as_deref() == Some(own) {
+            let agent = draft.excerpt.user_agent.as_deref().unwrap_or_default();
+            let named = draft.excerpt.ip.filter(|ip| !ip.is_unspecified());
+            draft.event.anonymous_id = named.map(|ip| daily_id_of(arrived, ip, agent));
+        }
+    }
 }
 
 impl BeaconRequestHead<'_> {
@@ -342,7 +369,8 @@ impl BeaconRequestHead<'_> {
         let mut batch = MessageBatch::new(&inbound, &mut draft);
         self.mount.beacon.read(&inbound, &mut batch)?;
         let (came, write_key) = (batch.received_bytes(), batch.take_key().map(String::from));
-        let rejected = batch.into_rejected();
+        let (erasures, rejected) = (batch.take_erasures(), batch.into_rejected());
+        judged.erasures = erasures;
         judged.write_key = write_key;
         judged.rejected.extend(rejected.into_iter().map(|rejected| terms.shown(rejected)));
         if let Some(share) = &mut share {

@@ -15,6 +15,8 @@ const { values: options } = parseArgs({ options: {
 } });
 const run = promisify(execFile);
 const runs = Number(options.runs);
+/** The most processor time of the shims' scripts, in percent of that of the libraries which they replace. */
+const MOST_PERCENT = 20;
 const variants = options.variants.split(",");
 
 const ROWS = [
@@ -89,6 +91,12 @@ for (const [key, label, unit] of ROWS) {
 if (medians.script_ms.shims && medians.script_ms.libraries) {
   const { none = 0, shims, libraries } = medians.script_ms;
   const added = [shims - none, libraries - none].map(digits);
-  console.log(`\nScripts: ${added[0]} ms for eight shims, ${added[1]} ms for four libraries: ${digits(((shims - none) / (libraries - none)) * 100)} %`);
+  const percent = ((shims - none) / (libraries - none)) * 100;
+  console.log(`\nScripts: ${added[0]} ms for eight shims, ${added[1]} ms for four libraries: ${digits(percent)} %`);
+  // Also without a figure, as where a script failed.
+  if (!(percent < MOST_PERCENT)) {
+    console.error(`The shims must take less than ${MOST_PERCENT} % of the libraries' processor time.`);
+    process.exitCode = 1;
+  }
 }
 console.log(`\n${JSON.stringify({ conditions, medians, figures })}`);

@@ -6,7 +6,13 @@ const how = { settings: { shims: { intercom: { from: "", app_id: "shop" }, drift
 const shown = "[...document.querySelectorAll('body > div')].some((it) => it.shadowRoot)";
 const INTERCOM = `(function(){var w=window;var ic=w.Intercom;if(typeof ic==="function"){ic('reattach_activator');ic('update',w.intercomSettings);}else{var i=function(){i.c(arguments);};i.q=[];i.c=function(args){i.q.push(args);};w.Intercom=i;}})()`;
 
+/** A messenger that leaves in window.got what it hears besides the boot. */
+const MESSENGER = "window.got = Intercom.q.map((it) => [...it]).slice(1); window.Intercom = () => {};";
+const opens = Object.fromEntries([["showNews", 7], ["showTicket", 8], ["startSurvey", 9], ["startTour", 10]].map(([name, id]) =>
+  [`${name} loads the messenger`, { late: `Intercom('boot', { app_id: 'shop' }); Intercom('${name}', ${id})`, real: MESSENGER, got: [[name, id]] }]));
+
 testUsages("intercom", INTERCOM, {
+  ...opens,
   "settings that come with the snippet": { init: "", snippet: `window.intercomSettings = { app_id: 'shop', user_id: 'u', plan: 'pro' }; ${INTERCOM}`, late: `window.got = [Intercom.booted, ${shown}]`, sends: [{ userId: "u", traits: { plan: "pro" } }], got: [true, true] },
   "a ping for new messages is no property": { init: "", calls: "Intercom('boot', { app_id: 'shop' }); Intercom('update', { last_request_at: 1796000000 }); Intercom('update', { theme_mode: 'dark', hide_default_launcher: true, vertical_padding: 20 }); window.got = 1;", got: 1 },
   "companies in a list, and one without an id": { calls: "Intercom('boot', { app_id: 'shop', user_id: 'u', companies: [{ company_id: 'a', tier: 1 }, { id: 'b' }, { name: 'none' }] });", sends: [{ userId: "u" }, { groupId: "a", traits: { tier: 1 } }, { groupId: "b" }] },

@@ -6,6 +6,8 @@ import { testUsages } from "./usages.mjs";
 
 const installed = (path) => readFileSync(new URL(`../node_modules/${path}`, import.meta.url), "utf8");
 const UUID = "/^[0-9a-f-]{36}$/";
+/** The browser's own signal, for those that heed it. */
+const DNT = "Object.defineProperty(navigator, 'doNotTrack', { value: '1' });";
 
 const MIXPANEL = `window.MIXPANEL_CUSTOM_LIB_URL = 'data:text/javascript,';${installed("mixpanel-browser/dist/mixpanel-jslib-snippet.min.js")}`;
 testUsages("mixpanel", MIXPANEL, {
@@ -17,6 +19,15 @@ testUsages("mixpanel", MIXPANEL, {
   },
   "what a session recording has": { late: "window.got = [mixpanel.get_session_recording_properties().$mp_replay_id ?? null, mixpanel.get_session_replay_url() ?? null, mixpanel.pause_session_recording() ?? null]", got: [null, null, null], warns: 2 },
   "a method that nobody heard of": { late: "mixpanel.start_something(); mixpanel.people.delete_user(); mixpanel.track('A'); window.got = [typeof mixpanel.own, 'own' in mixpanel]", sends: [{ event: "A" }], got: ["undefined", false], warns: 2 },
+  "senders of batches, which nobody has": { late: "mixpanel.start_batch_senders(); mixpanel.stop_batch_senders(); mixpanel.track('A')", sends: [{ event: "A" }], warns: 2 },
+  "a group that is left": {
+    calls: "mixpanel.set_group('co', ['a', 'b']); mixpanel.remove_group('co', 'a'); mixpanel.track('A'); mixpanel.remove_group('none', 'x');",
+    sends: [{ traits: { co: ["a", "b"] } }, { traits: { co: ["b"] } }, { event: "A", properties: { co: ["b"] } }, { traits: { none: [] } }],
+  },
+  "persistence": { late: "mixpanel.register({ a: 1 }); setTimeout(() => { window.got = ['_tw_mixpanel' in localStorage, mixpanel.get_property('a')]; })", got: [true, 1] },
+  "no persistence": { init: "mixpanel.init('k', { disable_persistence: true })", late: "mixpanel.register({ a: 1 }); setTimeout(() => { window.got = ['_tw_mixpanel' in localStorage, mixpanel.get_property('a')]; })", got: [false, 1] },
+  "a browser that asks not to be tracked": { snippet: DNT + MIXPANEL, calls: "mixpanel.track('A', {}, (it) => { window.got = it; });", got: 0 },
+  "a browser that asks not to be tracked, and nobody heeds it": { snippet: DNT + MIXPANEL, init: "mixpanel.init('k', { ignore_dnt: true })", calls: "mixpanel.track('A');", sends: [{ event: "A" }] },
   "disable, and enable again": { late: "mixpanel.disable(); mixpanel.track('A'); mixpanel.enable(); mixpanel.track('B')", sends: [{ event: "B" }] },
   "init twice, as React's strict mode does": { calls: "mixpanel.init('k', { loaded: () => { window.got = 2; } }); mixpanel.track('A');", init: "window.got = 1; mixpanel.init('k', {});", sends: [{ event: "A" }], got: 1, when: "after" },
   "loaded identifies, and the first event has it": { init: "mixpanel.init('k', { loaded: (it) => { it.identify('u'); it.register({ app: 'shop' }); } });", calls: "mixpanel.track('A');", sends: [{ userId: "u" }, { event: "A", userId: "u", properties: { app: "shop" } }] },
@@ -47,6 +58,11 @@ testUsages("amplitude", AMPLITUDE, {
   "user properties that are cleared": { calls: "amplitude.identify(new amplitude.Identify().clearAll().set('a', 1)); window.got = 1;", sends: [{ type: "identify", traits: { a: 1 } }], got: 1 },
   "an identify that is asked what it has": { late: "const i = new amplitude.Identify().set('a', 1).setOnce('b', 2).append('c', 3); amplitude.identify(i).promise.then((it) => { window.got = [it.code, it.event.user_properties.$setOnce]; })", sends: [{ traits: { a: 1 } }], got: [200, { b: 2 }] },
   "the key and the ids of the options": { late: "window.got = [amplitude.options.apiKey, amplitude.options.deviceId === amplitude.getDeviceId(), typeof amplitude.getSessionId()]", got: ["k", true, "number"] },
+  "an identity that is set": {
+    late: "amplitude.setIdentity({ userId: 'u', deviceId: 'd' }); amplitude.track('A'); amplitude.setIdentity({ deviceId: 'e' }); amplitude.track('B'); window.got = amplitude.getIdentity()",
+    sends: [{ type: "identify", userId: "u", anonymousId: "d" }, { event: "A", userId: "u", anonymousId: "d" }, { event: "B", userId: "u", anonymousId: "e" }], got: { userId: "u", deviceId: "e" },
+  },
+  "storage that is cleared, which nobody does": { late: "amplitude.clearStorage(); amplitude.track('A')", sends: [{ event: "A" }], warns: 1 },
   "a method that nobody heard of": { late: "amplitude.enableSomething(); amplitude.track('A')", sends: [{ event: "A" }], warns: 1 },
   "opt-out in the options, and a banner that asks": { init: "amplitude.init('k', { optOut: true, autocapture: false })", calls: "amplitude.track('A'); amplitude.setOptOut(false); amplitude.track('B');", sends: [{ event: "B" }] },
   "extendSession, setSessionId, getOptOut": { late: "amplitude.extendSession(); amplitude.setSessionId(1796000000000); window.got = [amplitude.getSessionId(), amplitude.getOptOut()]; amplitude.track('A')", sends: [{ event: "A", context: { sessionId: 1796000000000 } }], got: [1796000000000, false] },
@@ -67,6 +83,10 @@ testUsages("posthog", POSTHOG, {
   "what is kept, as helpers read it": { late: `posthog.register({ a: 1 }); window.got = [posthog.persistence.props.a, posthog.persistence.get_property('a'), ${UUID}.test(posthog.persistence.props.distinct_id), posthog._isIdentified(), posthog.config.token]`, got: [1, 1, true, false, "k"] },
   "properties that are unset": { calls: "posthog.identify('u');", late: "posthog.unsetPersonProperties(['a'])", sends: [{ userId: "u" }, { userId: "u", traits: { a: null } }] },
   "surveys and what nobody does": { late: "posthog.getActiveMatchingSurveys((it) => { window.got = it.length; }); posthog.renderSurvey('x', '#y'); posthog.onSurveysLoaded(() => {}); posthog.captureLog({ body: 'x' })", got: 0, warns: 2 },
+  "a browser that asks not to be tracked": { snippet: DNT + POSTHOG, init: quiet("respect_dnt: true"), calls: "posthog.capture('A'); window.got = posthog.has_opted_out_capturing ? 1 : 0;", late: "posthog.identify('u'); window.got = [posthog.is_capturing(), posthog.capture('B') ?? null]", got: [false, null] },
+  "a browser that asks not to be tracked, and nobody heeds it": { snippet: DNT + POSTHOG, calls: "posthog.capture('A');", sends: [{ event: "A" }] },
+  "a survey that nobody can show": { late: "posthog.displaySurvey('x'); posthog.canRenderSurveyAsync('x').then((it) => { window.got = !it.visible; })", got: true, warns: 2 },
+  "an integration of Sentry": { late: "const made = posthog.sentryIntegration({ organization: 'o' }); window.got = [made.name, made.setupOnce() ?? null]", got: ["posthog", null] },
   "shutdown": { late: "posthog.capture('A'); posthog.shutdown().then(() => { window.got = 1; })", sends: [{ event: "A" }], got: 1 },
   "identify of the same person again": { calls: "posthog.identify('u', { a: 1 }); posthog.identify('u', { a: 2 }); posthog.identify(null); posthog.identify('');", sends: [{ userId: "u", traits: { a: 1 } }, { userId: "u", traits: { a: 2 } }] },
   "a page that leaves": { calls: "posthog.capture('$pageleave', { $prev_pageview_pathname: '/' }); posthog.capture('A', {}, { send_instantly: true, transport: 'sendBeacon' });", sends: [{ event: "$pageleave" }, { event: "A" }] },

@@ -8,6 +8,7 @@ const SNIPPET = createRequire(import.meta.url)("@segment/snippet").min({ apiKey:
 const load = (options = "{}") => `analytics.load('shop', ${options});`;
 
 testUsages("segment", SNIPPET, {
+  "the library under another name": { late: "const own = analytics.noConflict(); own.track('T'); window.got = own === analytics", sends: [{ event: "T" }], got: true },
   "options of load": { init: load("{ integrations: { All: false, Mixpanel: true } }"), calls: "analytics.track('T');", sends: [{ event: "T", integrations: { All: false, Mixpanel: true } }] },
   "a load that reports the page": { init: load("{ initialPageview: true }"), calls: "analytics.track('T');", sends: [(it) => it.type === "track" || it.type === "page", {}] },
   "a load that is off": { init: load("{ disable: true }"), calls: "analytics.track('T', () => { window.got = 1; });", got: 1 },

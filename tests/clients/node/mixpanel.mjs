@@ -34,3 +34,4 @@ export async function calls(client) {
 }
 export const track = (client, user, event, properties) =>
   promisify(client.track)(event, { distinct_id: user, $user_id: user, ...properties });
+export const erase = ({ people }, user) => promisify(people.delete_user.bind(people))(user, {});

@@ -1,5 +1,5 @@
 // Does line by line what a test says with the driver it names. A driver has open(), calls(), track(),
-// and flush() and close() where its SDK has; where calls give promises or take callbacks, a flush waits
+// and erase(), flush() and close() where its SDK has; where calls give promises or take callbacks, a flush waits
 // for all of them.
 
 import { writeSync } from "node:fs";
@@ -24,6 +24,7 @@ const ops = {
   track({ from, to, name = "Lamp Seen", user, properties = {} }) {
     for (let n = from; n < to; n += 1) pending.push(driver.track(client, user ?? `u${n % 7}`, name, { n, ...special(properties) }));
   },
+  erase: ({ user }) => settle(driver.erase(client, user)),
   flush: () => settle(driver.flush?.(client)),
   close: () => settle((driver.close ?? driver.flush)?.(client)),
 };

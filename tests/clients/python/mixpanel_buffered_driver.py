@@ -4,7 +4,7 @@ import time
 
 from mixpanel import BufferedConsumer, Mixpanel
 
-from mixpanel_driver import calls, track, urls
+from mixpanel_driver import calls, erase, track, urls
 
 
 def open(host, key, fail):

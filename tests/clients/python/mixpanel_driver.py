@@ -41,5 +41,9 @@ def track(client, user, name, properties):
     client.track(user, name, {"$user_id": user, **properties})
 
 
+def erase(client, user):
+    client.people_delete(user)
+
+
 def flush(client):
     pass

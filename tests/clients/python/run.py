@@ -1,6 +1,6 @@
 """Does line by line what a test says with the driver it names.
 
-A driver has open(), calls(), track(), and flush() and close() where its SDK has. What a call raises is
+A driver has open(), calls(), track(), and erase(), flush() and close() where its SDK has. What a call raises is
 an error that the SDK told of, not the end of the driver.
 """
 
@@ -52,6 +52,9 @@ def do(op, to):
         for n in range(to["from"], to["to"]):
             properties = {"n": n, **special(to.get("properties", {}))}
             attempt(driver.track, client, to.get("user", "u%d" % (n % 7)), to.get("name", "Lamp Seen"), properties)
+    elif op == "erase":
+        attempt(driver.erase, client, to["user"])
+        attempt(driver.flush, client)
     elif op == "flush":
         attempt(driver.flush, client)
     elif op == "close":

@@ -187,7 +187,7 @@ const serve = (stub: any, name: string, isOld?: unknown) => {
     getIdentity: () => ({ userId: state.id ?? undefined, deviceId: ids.anonymous() }),
     setIdentity({ userId, deviceId }) {
       if (deviceId) ids.anonymous(deviceId);
-      setUserId(userId);
+      if (userId !== undefined) setUserId(userId);
     },
     setOptOut: optOut,
     getOptOut: () => opted(name) === false,

@@ -27,6 +27,15 @@ pub struct ReadMessage {
     pub message: CanonicalMessage,
 }
 
+/// The request of a beacon to erase a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErasureRequest {
+    /// Its index among the messages and the rejected events of the beacon.
+    pub index: usize,
+    /// A user id or a device id.
+    pub id: String,
+}
+
 /// The messages of one beacon, passed on as they are read.
 pub struct MessageBatch<'s> {
     bounds: BeaconLimits,
@@ -38,6 +47,7 @@ pub struct MessageBatch<'s> {
     /// The number of messages made.
     messages: usize,
     rejected: Vec<RejectedMessage>,
+    erasures: Vec<ErasureRequest>,
     sink: &'s mut dyn FnMut(ReadMessage),
 }
 
@@ -51,6 +61,7 @@ impl<'s> MessageBatch<'s> {
             key: None,
             messages: 0,
             rejected: Vec::new(),
+            erasures: Vec::new(),
             sink,
         }
     }
@@ -160,6 +171,22 @@ impl<'s> MessageBatch<'s> {
         messages.into_iter().try_for_each(|message| self.push(message))
     }
 
+    /// Records that a person is to be erased. The gateway decides whether the sender may ask for it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the batch has too many messages or bytes.
+    pub fn request_erasure(&mut self, id: &str) -> Result<(), BeaconDecodeError> {
+        self.check_room(id.len())?;
+        self.erasures.push(ErasureRequest { index: self.len(), id: id.to_owned() });
+        Ok(())
+    }
+
+    /// Takes the requests to erase people.
+    pub fn take_erasures(&mut self) -> Vec<ErasureRequest> {
+        std::mem::take(&mut self.erasures)
+    }
+
     /// Records an event that cannot be read, and the reason.
     pub fn reject(&mut self, reason: &'static str) {
         self.rejected.push(RejectedMessage { index: self.len(), message_id: None, reason });
@@ -194,12 +221,12 @@ impl<'s> MessageBatch<'s> {
         }
     }
 
-    /// Returns the number of messages and rejected events.
+    /// Returns the number of messages, rejected events and requests to erase people.
     pub fn len(&self) -> usize {
-        self.messages + self.rejected.len()
+        self.messages + self.rejected.len() + self.erasures.len()
     }
 
-    /// Returns true if there is neither a message nor a rejected event.
+    /// Returns true if there is no message, no rejected event and no request to erase a person.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

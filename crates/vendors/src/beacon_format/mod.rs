@@ -15,7 +15,7 @@ pub mod spec;
 pub(crate) mod test_support;
 mod value;
 
-pub use batch::{MessageBatch, ReadMessage};
+pub use batch::{ErasureRequest, MessageBatch, ReadMessage};
 pub use campaign_context::CampaignContext;
 pub use dotted::insert_dotted;
 pub use fields::FormFields;

@@ -68,12 +68,14 @@ const install = (stub: any, given: Params | undefined, name: string, init: Call)
   };
 
   const capture = (event: string, said?: Params | null, options?: Params | null) => {
-    const { uuid: id, timestamp, $set, $set_once } = options || {};
+    const { uuid, timestamp, ...more } = options || {};
     const [first] = copy({ ...always(), ...said });
-    const own: Params = { ...(($set || first.$set) && { $set: { ...first.$set, ...$set } }), ...(($set_once || first.$set_once) && { $set_once: { ...first.$set_once, ...$set_once } }) };
-    delete first.$set;
-    delete first.$set_once;
-    const result = hooked(String(event), first, { ...own, ...(id && { uuid: id }), ...(timestamp && { timestamp }) });
+    const own: Params = { ...(uuid && { uuid }), ...(timestamp && { timestamp }) };
+    for (const key of ["$set", "$set_once"]) {
+      if (more[key] || first[key]) own[key] = { ...first[key], ...more[key] };
+      delete first[key];
+    }
+    const result = hooked(String(event), first, own);
     if (!result) return;
     const [fresh, context] = once(result.$set_once);
     const isPage = result.event === "$pageview";
@@ -101,9 +103,9 @@ const install = (stub: any, given: Params | undefined, name: string, init: Call)
     const answer = opted(name);
     return answer === undefined ? "pending" : answer ? "granted" : "denied";
   };
-  const tellFlags = () => {
+  const tellFlags = (hearers = flagHearers) => {
     const on = Object.keys(flags).filter((key) => flags[key]);
-    for (const hear of flagHearers) safe(hear)(on, flags, {});
+    for (const hear of hearers) safe(hear)(on, flags, {});
   };
 
   const api: Record<string, Call> = {
@@ -175,7 +177,7 @@ const install = (stub: any, given: Params | undefined, name: string, init: Call)
     isFeatureEnabled: (key) => !!flags[key],
     onFeatureFlags(callback) {
       flagHearers.push(callback);
-      callback(Object.keys(flags).filter((key) => flags[key]), flags, {});
+      tellFlags([callback]);
       return () => {
         flagHearers = flagHearers.filter((it) => it !== callback);
       };
@@ -194,6 +196,8 @@ const install = (stub: any, given: Params | undefined, name: string, init: Call)
     _isIdentified: () => !!state.id,
     unsetPersonProperties: (keys) => set(Object.fromEntries([].concat(keys).map((key) => [key, null]))),
     shutdown: async () => tagway.flush(),
+    // Sentry takes no integration that is undefined.
+    sentryIntegration: () => ({ name: shim, setupOnce() {} }),
     set_config: (more) => Object.assign(config, more),
     toString: () => (name === shim ? name : name.replace("_", ".")),
   };

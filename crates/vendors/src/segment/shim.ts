@@ -210,6 +210,7 @@ const api: Record<string, Call> = {
   addDestinationMiddleware: async () => tagway.absent("analytics", "addDestinationMiddleware")(),
   timeout: (time) => (patience = time),
   debug: () => root,
+  noConflict: () => root,
   load(writeKey: string, options?: Params) {
     root._loadOptions = options;
     begin(writeKey);

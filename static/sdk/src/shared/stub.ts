@@ -11,6 +11,7 @@ window.tagway.absent = (name, method) => () => {
   const whole = `${name}.${method}()`;
   if (!warned[whole]) console.warn("Tagway does not do " + whole);
   warned[whole] = 1;
+  if (/Async$/.test(method)) return Promise.resolve({});
 };
 
 /** Nothing throws into the page: what goes wrong is reported as an unhandled rejection. */
@@ -100,7 +101,7 @@ window.tagway.moved = (callback, part = () => location.href) => {
 };
 
 /** What the name of a library's method begins with: one that a shim has not must not throw into the page. */
-const DOES = /^(add|can|capture|clear|collect|delete|enable|get|load|on|pause|re|set|start|stop|track|un|update)[a-z]*[A-Z_]/;
+const DOES = /^(add|can|capture|clear|collect|delete|display|enable|get|load|on|pause|re|set|start|stop|track|un|update)[a-z]*[A-Z_]/;
 
 /**
  * Gives the stub that a vendor's snippet left in the page its methods, and what it would queue later to

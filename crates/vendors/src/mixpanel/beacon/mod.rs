@@ -127,8 +127,11 @@ impl Face for MixpanelBeacon {
                 batch.show_key(key);
             }
             if record.contains_key("$delete") {
-                // Only the site's operator may erase a person, never a beacon.
-                batch.reject("erasure");
+                // A group is no person, whom the gateway could erase.
+                match profiles::erased_person(record).filter(|_| endpoint == "/engage") {
+                    Some(id) => batch.request_erasure(&id)?,
+                    None => batch.reject("erasure"),
+                }
                 continue;
             }
             let Some(read) = read(record, &sending) else { continue };
@@ -152,6 +155,10 @@ impl Face for MixpanelBeacon {
 
     fn has_unique_ids(&self) -> bool {
         false
+    }
+
+    fn has_erasures(&self) -> bool {
+        true
     }
 
     fn answer(&self, inbound: &BeaconRequest<'_>, verdict: BeaconOutcome) -> BeaconReply {

@@ -53,6 +53,16 @@ pub(super) fn person(
     Some(update.into_read(message, sending))
 }
 
+/// Returns the id of the person whom a `$delete` names: the user's, else the device's.
+pub(super) fn erased_person(record: JsonObject) -> Option<String> {
+    let mut ids = MixpanelBeaconIds::default();
+    for (name, value) in record {
+        ids.take(&name, value);
+    }
+    let id = ids.user().or_else(|| ids.device())?.trim();
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
 /// Returns the group message of an update. `None` if it names no group.
 pub(super) fn group(
     record: JsonObject,
