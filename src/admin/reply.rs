@@ -20,7 +20,7 @@ use hyper::header::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AdminContext, AdminRequestError, AdminSendError, SubjectError};
+use super::{AdminContext, AdminRequestError, AdminSendError, SubjectError, TestEventError};
 use tagway_delivery::PauseError;
 use tagway_delivery::segment::SegmentError;
 use tagway_pages::script::proxy::ScriptPinError;
@@ -52,7 +52,13 @@ impl IntoResponse for AdminRequestError {
         let status = status_of(&self);
         let field = match &self {
             Self::InvalidField { field, .. } => Some(field.clone()),
-            Self::Send(AdminSendError::Invalid(_)) => Some("event".to_owned()),
+            Self::Send(AdminSendError::Invalid(_))
+            | Self::Test(
+                TestEventError::NotSelected | TestEventError::Send(AdminSendError::Invalid(_)),
+            ) => Some("event".to_owned()),
+            Self::Test(TestEventError::Unknown | TestEventError::Paused)
+            | Self::Pause(PauseError::Unknown) => Some("destination".to_owned()),
+            Self::Pause(PauseError::Past) => Some("until".to_owned()),
             _ => None,
         };
         let problem = AdminProblem {
@@ -116,6 +122,9 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Subject(SubjectError::UnknownSite)
         | AdminRequestError::Pin(ScriptPinError::Unknown)
         | AdminRequestError::Pause(PauseError::Unknown)
+        | AdminRequestError::Test(
+            TestEventError::Unknown | TestEventError::Send(AdminSendError::UnknownSite),
+        )
         | AdminRequestError::Segment(SegmentError::Unknown | SegmentError::NothingSynced) => {
             StatusCode::NOT_FOUND
         }
@@ -125,12 +134,19 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         AdminRequestError::ForeignOrigin => StatusCode::FORBIDDEN,
         AdminRequestError::Malformed(_)
         | AdminRequestError::InvalidField { .. }
-        | AdminRequestError::Send(AdminSendError::Invalid(_)) => StatusCode::BAD_REQUEST,
+        | AdminRequestError::Send(AdminSendError::Invalid(_))
+        | AdminRequestError::Test(TestEventError::Send(AdminSendError::Invalid(_)))
+        | AdminRequestError::Pause(PauseError::Past) => StatusCode::BAD_REQUEST,
         AdminRequestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         AdminRequestError::TooSlow => StatusCode::REQUEST_TIMEOUT,
         AdminRequestError::Send(AdminSendError::Duplicate)
         | AdminRequestError::Segment(SegmentError::StillSynced)
         | AdminRequestError::Pause(PauseError::Configured)
+        | AdminRequestError::Test(
+            TestEventError::Paused
+            | TestEventError::NotSelected
+            | TestEventError::Send(AdminSendError::Duplicate),
+        )
         | AdminRequestError::Pin(
             ScriptPinError::NothingPending | ScriptPinError::Changed | ScriptPinError::Configured,
         ) => StatusCode::CONFLICT,
@@ -138,6 +154,8 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Journal(_)
         | AdminRequestError::Pause(PauseError::Journal(_) | PauseError::Apply(_))
         | AdminRequestError::Send(AdminSendError::Unavailable(_))
+        | AdminRequestError::Test(TestEventError::Send(AdminSendError::Unavailable(_)))
+        | AdminRequestError::MatchQuality(_)
         | AdminRequestError::Subject(SubjectError::Unavailable(_))
         | AdminRequestError::Pin(ScriptPinError::Disk(_) | ScriptPinError::Busy)
         | AdminRequestError::Segment(

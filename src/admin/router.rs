@@ -21,8 +21,8 @@ use utoipa_axum::routes;
 
 use super::reply::{self, AdminProblem};
 use super::{
-    AdminContext, AdminRequestError, dead_letters, destinations, events, guard, scripts, segments,
-    sending, status, subject, tail,
+    AdminContext, AdminRequestError, dead_letters, destination_details, destinations, effective,
+    events, guard, overview, profile_search, scripts, segments, sending, status, subject, tail,
 };
 
 /// The names of the security scheme and of the answer to rejected requests in the document.
@@ -79,6 +79,14 @@ fn api_routes(context: &Arc<AdminContext>) -> OpenApiRouter<SharedApi> {
         .routes(routes!(dead_letters::drop_dead_letters))
         .routes(routes!(destinations::pause_destination))
         .routes(routes!(destinations::resume_destination))
+        .routes(routes!(destinations::test_destination))
+        .routes(routes!(destination_details::list_destinations))
+        .routes(routes!(destination_details::get_destination))
+        .routes(routes!(destination_details::get_match_quality))
+        .routes(routes!(overview::get_overview))
+        .routes(routes!(effective::list_settings))
+        .routes(routes!(effective::list_warnings))
+        .routes(routes!(profile_search::search_profiles))
         .routes(routes!(sending::replay_events))
         .routes(routes!(sending::send_event))
         .routes(routes!(subject::forget_subject))

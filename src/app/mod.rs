@@ -8,8 +8,10 @@ mod admin_control;
 mod certificates;
 mod keys;
 mod open_stores;
+mod running_settings;
 mod sites;
 mod subjects;
+mod test_event;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use self::admin_control::AppAdminControl;
 use self::certificates::CertificateReloader;
 pub use self::keys::site_key;
 use self::open_stores::{open, open_segments};
+use self::running_settings::RunningSettings;
 use self::sites::{RunningSites, SiteDeps};
 use self::subjects::SubjectService;
 use crate::admin::{self, AdminServer, ReadinessState, load_token};
@@ -77,6 +80,8 @@ pub struct TagwayApp {
     origin: ConfigSource,
     /// The settings of the start.
     started: TagwaySettings,
+    /// The settings in use.
+    settings: RunningSettings,
     gateway: Arc<Gateway>,
     scripts: ScriptProxy,
     certificates: CertificateReloader,
@@ -185,6 +190,7 @@ impl TagwayApp {
         let addresses = ListenAddresses { http, https, admin: admin.address() };
         let app = Arc::new(Self {
             addresses,
+            settings: RunningSettings::new(origin.clone(), &settings),
             origin,
             gateway,
             scripts,
@@ -226,7 +232,7 @@ impl TagwayApp {
                 self.gateway.clone(),
                 self.dispatcher.clone(),
                 self.subjects.clone(),
-                self.scripts.clone(),
+                (self.scripts.clone(), self.settings.clone()),
                 (self.metrics.clone(), self.clock.clone()),
             )),
             readiness: self.readiness.clone(),
@@ -318,6 +324,7 @@ impl TagwayApp {
         let readers = self.dispatcher.apply(&wanted, &settings.egress).await?;
         sites.retire(&readers).await?;
         self.segments.apply(sites.segments(settings));
+        self.settings.replace(settings, sites.ids());
         Ok(())
     }
 
@@ -356,6 +363,9 @@ impl TagwayApp {
                 }
                 _ = forget.tick() => {
                     self.gateway.maintain();
+                    if let Err(error) = self.dispatcher.resume_due(self.clock.now()).await {
+                        tracing::warn!(%error, "a destination whose pause has ended cannot be resumed yet");
+                    }
                     Ok(())
                 }
                 _ = expiry.tick() => {

@@ -30,6 +30,7 @@ fn operations(document: &Value) -> Vec<(&str, String, &Value)> {
 fn filled(path: &str) -> String {
     path.replace("{site}", "shop")
         .replace("{segment}", "pros")
+        .replace("{destination}", "ga4")
         .replace("{seq}", "12")
         .replace("{id}", "7")
 }

@@ -151,6 +151,18 @@ pub struct SegmentRunSummary {
     pub fingerprint: String,
 }
 
+/// The runs whose sizes are stored: a month of daily ones.
+const TREND_RUNS: i64 = 30;
+
+/// The number of a segment's members after a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct SegmentSize {
+    /// The start of the run, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// The number of members.
+    pub size: u64,
+}
+
 /// The membership of a profile in a segment, and its start or end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentMembership {
@@ -305,6 +317,9 @@ pub trait SegmentStore: Send + Sync {
         took_ms: i64,
         fingerprint: String,
     ) -> Result<SegmentRunSummary, SegmentError>;
+
+    /// Returns the sizes of the last runs, at most [`TREND_RUNS`], in their order.
+    async fn trend(&self, segment: SegmentId) -> Result<Vec<SegmentSize>, SegmentError>;
 
     /// Returns these people as operators see them: those who still exist, in their order.
     async fn people(

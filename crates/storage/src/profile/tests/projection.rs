@@ -119,6 +119,14 @@ impl ProfileStore for UnavailableStore {
         self.store.subjects(site, name).await
     }
 
+    async fn search(
+        &self,
+        site: SiteId,
+        search: ProfileSearch,
+    ) -> Result<ProfilePage, ProfileError> {
+        self.store.search(site, search).await
+    }
+
     async fn erase(
         &self,
         site: SiteId,
