@@ -9,9 +9,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::caller::Caller;
 use super::request::{NoParams, PathParams, QueryParams};
 use super::router::{ApiResult, SharedApi};
 use super::{AdminContext, AdminRequestError, DestinationSummary};
+use tagway_core::privacy::email::redact_text;
 use tagway_delivery::{DestinationFailure, LatencySummary, MatchQuality};
 use tagway_storage::journal::{ReaderAccount, ReaderLedger, ReaderPause};
 use tagway_vendors::REASONS;
@@ -342,10 +344,12 @@ fn meaning(code: &str) -> &'static str {
     responses((status = 200, body = DestinationsAnswer)))]
 pub(super) async fn list_destinations(
     State(api): State<SharedApi>,
+    caller: Caller,
     QueryParams(NoParams {}): QueryParams<NoParams>,
 ) -> ApiResult<DestinationsAnswer> {
-    let summaries = api.context.control.destinations();
-    Ok(Json(DestinationsAnswer { rows: rows(&api.context, summaries).await? }))
+    let mut summaries = api.context.control.destinations();
+    summaries.retain(|it| caller.may_see(&it.reader.site));
+    Ok(Json(DestinationsAnswer { rows: rows(&api.context, &caller, summaries).await? }))
 }
 
 /// Returns one destination with its settings.
@@ -353,10 +357,12 @@ pub(super) async fn list_destinations(
     params(DestinationSelector), responses((status = 200, body = DestinationAnswer)))]
 pub(super) async fn get_destination(
     State(api): State<SharedApi>,
+    caller: Caller,
     PathParams(DestinationSelector { site, destination }): PathParams<DestinationSelector>,
 ) -> ApiResult<DestinationAnswer> {
     let summary = find(&api.context, &site, &destination)?;
-    let row = rows(&api.context, vec![summary]).await?.pop().ok_or(AdminRequestError::NotFound)?;
+    let row = rows(&api.context, &caller, vec![summary]).await?.pop();
+    let row = row.ok_or(AdminRequestError::NotFound)?;
     let toml = api.context.control.destination_table(&site, &destination);
     Ok(Json(DestinationAnswer { row, toml }))
 }
@@ -388,12 +394,20 @@ fn find(
 }
 
 /// Returns the rows of destinations, with their accounts of one moment.
-pub(super) async fn rows(
+async fn rows(
     context: &AdminContext,
+    caller: &Caller,
     summaries: Vec<DestinationSummary>,
 ) -> Result<Vec<DestinationRow>, AdminRequestError> {
     let ids = summaries.iter().map(|it| it.reader.reader).collect();
     let accounts = context.journal.accounts(ids).await?;
-    let rows = summaries.into_iter().zip(accounts);
-    Ok(rows.map(|(summary, account)| DestinationRow::new(summary, account)).collect())
+    let rows = summaries.into_iter().zip(accounts).map(|(summary, account)| {
+        let mut row = DestinationRow::new(summary, account);
+        if let Some(error) = row.last_error.as_mut().filter(|_| !caller.shows_personal) {
+            // Vendors quote what they refuse.
+            redact_text(&mut error.reply);
+        }
+        row
+    });
+    Ok(rows.collect())
 }

@@ -8,14 +8,13 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::AdminSendReceipt;
+use super::audit_draft::AuditDraft;
+use super::caller::Caller;
 use super::request::{BodyBytes, JsonBody, parse_json};
 use super::router::{ApiResult, SharedApi};
 use tagway_core::values::digits::keep_long_integers;
 use tagway_delivery::DestinationStatus;
 use tagway_storage::journal::ReaderPause;
-
-/// The author of a pause by the operators' token, which names no person.
-const TOKEN_AUTHOR: &str = "operator";
 
 /// A destination to pause.
 #[derive(Deserialize, ToSchema)]
@@ -71,10 +70,15 @@ impl PauseAnswer {
     responses((status = 200, body = PauseAnswer)))]
 pub(super) async fn pause_destination(
     State(api): State<SharedApi>,
+    caller: Caller,
+    audit: AuditDraft,
     JsonBody(PauseRequest { site, destination, why, until }): JsonBody<PauseRequest>,
 ) -> ApiResult<PauseAnswer> {
     let control = &api.context.control;
-    let pause = ReaderPause::new(TOKEN_AUTHOR, &why, control.now(), until);
+    let pause = ReaderPause::new(&caller.name, &why, control.now(), until);
+    if !pause.why.is_empty() {
+        audit.add_detail(&pause.why);
+    }
     let status = control.pause(&site, &destination, pause).await?;
     Ok(Json(PauseAnswer::new(site, destination, status)))
 }

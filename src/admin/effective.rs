@@ -7,8 +7,10 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::SettingsWarning;
+use super::caller::Caller;
 use super::request::{NoParams, QueryParams, optional};
 use super::router::SharedApi;
+use tagway_settings::EffectiveSetting;
 
 /// The selection of settings.
 #[derive(Default, Deserialize, IntoParams)]
@@ -55,10 +57,13 @@ pub(super) struct WarningsAnswer {
     responses((status = 200, body = SettingsAnswer)))]
 pub(super) async fn list_settings(
     State(api): State<SharedApi>,
+    caller: Caller,
     QueryParams(SettingsQuery { path }): QueryParams<SettingsQuery>,
 ) -> Json<SettingsAnswer> {
     let control = &api.context.control;
     let mut settings = control.effective_settings();
+    let hidden = hidden_sites(&caller, &settings);
+    settings.retain(|it| !hidden.iter().any(|site| is_below(&it.path, site)));
     settings.retain(|it| path.as_deref().is_none_or(|path| is_below(&it.path, path)));
     let rows = settings.into_iter().map(|it| SettingRow {
         restart: control.needs_restart(&it.path),
@@ -78,9 +83,23 @@ pub(super) async fn list_settings(
 #[utoipa::path(get, path = "/api/v1/warnings", responses((status = 200, body = WarningsAnswer)))]
 pub(super) async fn list_warnings(
     State(api): State<SharedApi>,
+    caller: Caller,
     QueryParams(NoParams {}): QueryParams<NoParams>,
 ) -> Json<WarningsAnswer> {
-    Json(WarningsAnswer { rows: api.context.control.warnings().await })
+    let mut rows = api.context.control.warnings().await;
+    rows.retain(|row| row.site.as_deref().is_none_or(|site| caller.may_see(site)));
+    Json(WarningsAnswer { rows })
+}
+
+/// Returns the paths of the sites that the caller may not see.
+fn hidden_sites(caller: &Caller, settings: &[EffectiveSetting]) -> Vec<String> {
+    let names = settings.iter().filter_map(|it| {
+        let site = it.path.strip_suffix(".name").filter(|path| path.starts_with("sites["))?;
+        let is_site = !site.contains('.');
+        let is_hidden = !it.value.as_str().is_some_and(|name| caller.may_see(name));
+        (is_site && is_hidden).then(|| site.to_owned())
+    });
+    names.collect()
 }
 
 /// Returns true if a setting is at this path or below it.

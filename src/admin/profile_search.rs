@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::caller::Caller;
 use super::request::{PathParams, QueryParams, invalid_field, optional};
 use super::router::{ApiResult, SharedApi};
 use tagway_storage::profile::{FoundProfile, IdentityKind, ProfileSearch, SearchPosition};
@@ -18,6 +19,9 @@ const DEFAULT_PROFILES_LIMIT: usize = 50;
 
 /// The longest text that is searched: no stored name is longer.
 const TEXT_CHARS: usize = 500;
+
+/// The characters of a masked name that are shown.
+const MASKED_CHARS: usize = 4;
 
 /// The search and the page.
 #[derive(Default, Deserialize, IntoParams)]
@@ -68,6 +72,18 @@ pub(super) struct ProfileName {
     value: String,
 }
 
+impl ProfileName {
+    /// Shortens the name: enough to tell people apart in a list, too little to know them.
+    fn mask(&mut self) {
+        let start: String = self.value.chars().take(MASKED_CHARS).collect();
+        self.value = match self.value.contains('@') {
+            true => format!("{}…@…", self.value.chars().next().unwrap_or_default()),
+            false if start.len() == self.value.len() => "…".to_owned(),
+            false => format!("{start}…"),
+        };
+    }
+}
+
 impl ProfileRow {
     fn new(found: FoundProfile, segments: Vec<Arc<str>>) -> Self {
         let FoundProfile { profile, user_id, traits, identities, last_seen, events } = found;
@@ -98,6 +114,7 @@ impl ProfileRow {
     responses((status = 200, body = ProfilesPageAnswer)))]
 pub(super) async fn search_profiles(
     State(api): State<SharedApi>,
+    caller: Caller,
     PathParams(site): PathParams<String>,
     QueryParams(query): QueryParams<ProfilesQuery>,
 ) -> ApiResult<ProfilesPageAnswer> {
@@ -114,7 +131,30 @@ pub(super) async fn search_profiles(
     let mut segments = api.context.segments.memberships(&site, &ids).await?;
     let rows = page.profiles.into_iter().map(|found| {
         let of_person = segments.remove(&found.profile).unwrap_or_default();
-        ProfileRow::new(found, of_person)
+        let mut row = ProfileRow::new(found, of_person);
+        if !caller.shows_personal {
+            row.names.iter_mut().for_each(ProfileName::mask);
+        }
+        row
     });
     Ok(Json(ProfilesPageAnswer { rows: rows.collect(), next: page.next.map(|it| it.to_string()) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mask_shows_the_beginning_of_long_names_only() {
+        let masked = |value: &str| {
+            let mut name = ProfileName { kind: "user".to_owned(), value: value.to_owned() };
+            name.mask();
+            name.value
+        };
+        assert_eq!(masked("ana@shop.example"), "a…@…");
+        assert_eq!(
+            (masked("anna-1234"), masked("anna"), masked("é")),
+            ("anna…".into(), "…".into(), "…".into())
+        );
+    }
 }

@@ -36,6 +36,7 @@ use self::subjects::SubjectService;
 use crate::admin::{self, AdminServer, ReadinessState, load_token};
 use crate::config::{ConfigSource, ConfigWatcher, ReloadReason, TagwaySettings};
 use crate::gateway::{ClientFacts, Gateway};
+use tagway_console::audit::AuditLog;
 use tagway_core::bots;
 use tagway_core::clock::{SharedClock, SystemClock};
 use tagway_core::feed::LiveFeed;
@@ -77,7 +78,6 @@ pub struct ListenAddresses {
 /// A running gateway.
 pub struct TagwayApp {
     addresses: ListenAddresses,
-    origin: ConfigSource,
     /// The settings of the start.
     started: TagwaySettings,
     /// The settings in use.
@@ -103,6 +103,7 @@ pub struct TagwayApp {
     end_maintenance: CancellationToken,
     listeners: TaskTracker,
     tasks: TaskTracker,
+    audit: Arc<AuditLog>,
     /// Owned until the end.
     delivery: DeliveryRuntime,
 }
@@ -190,8 +191,7 @@ impl TagwayApp {
         let addresses = ListenAddresses { http, https, admin: admin.address() };
         let app = Arc::new(Self {
             addresses,
-            settings: RunningSettings::new(origin.clone(), &settings),
-            origin,
+            settings: RunningSettings::new(origin, &settings),
             gateway,
             scripts,
             certificates: CertificateReloader::new(server.reload_handle(), settings.edge.clone()),
@@ -203,13 +203,14 @@ impl TagwayApp {
             segments,
             sites: Mutex::new(sites),
             metrics,
-            clock,
+            clock: clock.clone(),
             feed,
             drain: CancellationToken::new(),
             end_admin: CancellationToken::new(),
             end_maintenance: CancellationToken::new(),
             listeners: TaskTracker::new(),
             tasks,
+            audit: Arc::new(AuditLog::new(opened.store, clock)),
             delivery,
             started: settings,
         });
@@ -239,6 +240,7 @@ impl TagwayApp {
             segments: self.segments.clone(),
             redaction: settings.redaction.clone(),
             token,
+            audit: self.audit.clone(),
         };
         self.tasks.spawn(admin.serve(context, self.end_admin.clone()));
         self.tasks.spawn(self.clone().run_maintenance());
@@ -290,7 +292,7 @@ impl TagwayApp {
 
     /// Reads the configuration again. On any mistake the running settings stay.
     async fn reload(&self) -> anyhow::Result<()> {
-        let result = match self.origin.load() {
+        let result = match self.settings.origin.load() {
             Ok(settings) => self.replace(&settings).await,
             Err(mistakes) => Err(anyhow::anyhow!(join_errors(&mistakes))),
         };
@@ -359,6 +361,9 @@ impl TagwayApp {
                 _ = observe.tick() => self.observe().await,
                 _ = retain.tick() => {
                     self.expire().await;
+                    if let Err(error) = self.audit.trim().await {
+                        tracing::warn!(%error, "the removal of old audit rows failed and runs again later");
+                    }
                     self.retain().await
                 }
                 _ = forget.tick() => {

@@ -21,7 +21,8 @@ const BEYOND_LOOPBACK: &str = "listen.admin is not a loopback address: it serves
 
 /// Returns the warnings about settings beyond those of sites.
 pub fn gateway_warnings(settings: &TagwaySettings) -> Vec<SettingsWarning> {
-    let warning = |place: &str, text: String| SettingsWarning { place: place.to_owned(), text };
+    let warning =
+        |place: &str, text: String| SettingsWarning { place: place.to_owned(), site: None, text };
     let mut warnings = Vec::new();
     if !settings.admin.address.ip().to_canonical().is_loopback() {
         warnings.push(warning("listen.admin", BEYOND_LOOPBACK.to_owned()));
@@ -47,6 +48,7 @@ pub fn expiry_warning(
     let is_near = expiry.is_near(now, settings.edge.expiry_warning);
     is_near.then(|| SettingsWarning {
         place: "tls".to_owned(),
+        site: None,
         text: format!("the certificate of {name} expires at {expires_at}"),
     })
 }
@@ -54,7 +56,8 @@ pub fn expiry_warning(
 /// Returns the warnings about a site.
 pub fn site_warnings(site: &SiteSettings) -> Vec<SettingsWarning> {
     let place = format!("site {}", site.name);
-    let warning = |text| SettingsWarning { place: place.clone(), text };
+    let warning =
+        |text| SettingsWarning { place: place.clone(), site: Some(site.name.to_string()), text };
     texts(site).into_iter().map(warning).collect()
 }
 

@@ -235,7 +235,11 @@ impl AdminControl for FakeControl {
     }
 
     fn site(&self, site: &str) -> Option<SiteSummary> {
-        let warning = SettingsWarning { place: "site shop".to_owned(), text: "a slip".to_owned() };
+        let warning = SettingsWarning {
+            place: "site shop".to_owned(),
+            site: Some("shop".to_owned()),
+            text: "a slip".to_owned(),
+        };
         (site == "shop").then(|| SiteSummary {
             id: SiteId(1),
             hosts: vec!["t.shop.example".to_owned()],
@@ -270,7 +274,11 @@ impl AdminControl for FakeControl {
     }
 
     async fn warnings(&self) -> Vec<SettingsWarning> {
-        vec![SettingsWarning { place: "listen.admin".to_owned(), text: "beyond".to_owned() }]
+        vec![SettingsWarning {
+            place: "listen.admin".to_owned(),
+            site: None,
+            text: "beyond".to_owned(),
+        }]
     }
 
     async fn scrape(&self) -> String {

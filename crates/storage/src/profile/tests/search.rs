@@ -1,5 +1,9 @@
 //! Tests of the operators' search for profiles.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::*;
 
 in_every_backend!(
@@ -86,4 +90,84 @@ fn list_of_all_profiles_is_newest_first(make: TestBedFactory<'_>) {
     for limit in [1, 2, 5, 9] {
         assert_eq!(bed.found(None, limit), ["u4", "u3", "u2", "u1", "u0"], "{limit}");
     }
+}
+
+/// The longest time for a page.
+const PAGE_TIME: Duration = Duration::from_millis(100);
+
+/// Adds this many people to the one of another update.
+fn fill(bed: &ProfileTestBed, people: i64) {
+    let (numbers, pad) = match &bed.backend {
+        TestBedStore::Sqlite(..) => (
+            format!(
+                "WITH RECURSIVE n (i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < {people})"
+            ),
+            "printf('%07d', i)",
+        ),
+        TestBedStore::Postgres(..) => (
+            format!("WITH n (i) AS (SELECT * FROM generate_series(1000, {people}))"),
+            "lpad(i::text, 7, '0')",
+        ),
+    };
+    let site = "(SELECT max(site) FROM profiles)";
+    let sql = [
+        format!(
+            "{numbers} INSERT INTO profiles (id, site, user_id, last_seen)
+             SELECT i, {site}, 'user-' || {pad}, i FROM n;"
+        ),
+        format!(
+            "{numbers} INSERT INTO identities (site, kind, value, profile)
+             SELECT {site}, 'user', 'user-' || {pad}, i FROM n;"
+        ),
+        format!(
+            "{numbers} INSERT INTO identities (site, kind, value, profile)
+             SELECT {site}, 'anonymous', 'device-' || {pad}, i FROM n;"
+        ),
+    ];
+    bed.runtime.block_on(async {
+        match &bed.backend {
+            TestBedStore::Sqlite(_, store, _) => {
+                store.write(move |c| c.execute_batch(&sql.concat())).await.unwrap();
+            }
+            TestBedStore::Postgres(_, database) => {
+                let client = database.client().await.unwrap();
+                let all = format!("SET statement_timeout = 0; {} ANALYZE", sql.concat());
+                client.simple_query(&all).await.unwrap();
+            }
+        }
+    });
+}
+
+fn pages_of_a_million_are_fast(backend: TestBackend) {
+    let Some(bed) = ProfileTestBed::new(backend, LIMITS) else { return };
+    bed.apply(1, vec![known("first", "first-device")]);
+    fill(&bed, 1_000_000);
+    for text in
+        [None, Some("user-"), Some("user-05"), Some("device-"), Some("user-0999999"), Some("x")]
+    {
+        let mut after = None;
+        for _ in 0..3 {
+            let started = Instant::now();
+            let page = bed.search(text, after.clone(), 50);
+            let took = started.elapsed();
+            println!("{text:?} {:?} {} {took:?}", after, page.profiles.len());
+            assert!(took < PAGE_TIME, "{text:?}: {took:?}");
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "fills a database with a million people; run it alone"]
+fn pages_of_a_million_people_are_fast_in_sqlite() {
+    pages_of_a_million_are_fast(TestBackend::Sqlite);
+}
+
+#[test]
+#[ignore = "fills a database with a million people; run it alone"]
+fn pages_of_a_million_people_are_fast_in_postgres() {
+    pages_of_a_million_are_fast(TestBackend::Postgres);
 }
