@@ -98,8 +98,10 @@ async fn match_quality_is_measured_on_the_events_that_the_vendor_gets() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn test_event_reaches_one_destination_and_no_profile() {
     let (one, two) = (vendor(SimulatorKind::Webhook).await, vendor(SimulatorKind::Webhook).await);
-    let first =
-        webhook_site(one.address(), "consent = [\"marketing\"]\nunknown_consent = \"deny\"");
+    let first = webhook_site(
+        one.address(),
+        "identity_wait = \"10m\"\nconsent = [\"marketing\"]\nunknown_consent = \"deny\"",
+    );
     let second = webhook_site(two.address(), "events = [\"Order *\"]").replace(SITE, "");
     let second = second.replace("name = \"webhook\"", "name = \"other\"");
     let gateway = Gateway::start(&format!("{NO_RATES}{first}{second}")).await;
@@ -159,7 +161,7 @@ async fn pause_with_an_end_survives_a_restart_and_ends() {
     eventually(|| {
         let shown = gateway.read(path);
         let is_waiting = shown["ledger"]["pending"] == 1 && !shown["oldest_expires_at"].is_null();
-        if is_waiting { Ok(()) } else { Err(shown) }
+        if is_waiting { Ok(()) } else { Err(shown.to_string()) }
     })
     .await;
     // The next pause ends within a second.

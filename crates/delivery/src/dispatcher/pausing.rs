@@ -5,9 +5,12 @@
 //! count in its account. An operator's pause is stored in the journal, with its author, reason and end, so it
 //! outlives restarts and reloads.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::{DeliveryDispatcher, DestinationKey, WorkerApplyError, WorkerSetup};
+use crate::activity::DestinationActivity;
 use crate::status::DestinationStatus;
 use tagway_storage::journal::{JournalError, ReaderId, ReaderPause};
 
@@ -117,13 +120,27 @@ impl DeliveryDispatcher {
         let (site, name) = (setup.site.clone(), setup.settings.name.clone());
         let reader = self.shared.journal.reader(site.id, &name).await?;
         self.shared.journal.set_pause(reader, pause).await?;
-        let mut stopped = self.stop_all_but(|other, _| *other != key).await;
-        let running = self.start(setup, stopped.remove(&key)).await?;
+        let activity = self.stop_in_place(&key).await;
+        let running = self.start(setup, activity).await?;
         let status = *running.status.borrow();
         self.running.lock().insert(key, running);
         tracing::info!(site = %site.name, destination = %name, status = status.name(), "the operator's pause \
             of the destination begins or ends");
         Ok(status)
+    }
+
+    /// Stops the worker of a destination, which stays in all lists meanwhile: its running calls may end. Returns its
+    /// activity.
+    async fn stop_in_place(&self, key: &DestinationKey) -> Option<Arc<DestinationActivity>> {
+        let (stop, ended, activity) = {
+            let running = self.running.lock();
+            let worker = running.get(key)?;
+            let activity = worker.destination_client.activity.clone();
+            (worker.stop.clone(), worker.ended.clone(), activity)
+        };
+        stop.cancel();
+        ended.cancelled().await;
+        Some(activity)
     }
 
     /// Returns the operator's pause of a reader; one that ended while the process did not run is lifted.

@@ -347,8 +347,7 @@ impl SegmentStore for PostgresSegmentStore {
     }
 
     async fn trend(&self, segment: SegmentId) -> Result<Vec<SegmentSize>, SegmentError> {
-        let size =
-            |row: &Row| Ok(SegmentSize { at_ms: row.try_get(0)?, size: count(row.try_get(1)?) });
+        let size = |row: &Row| Ok(SegmentSize::new(row.try_get(0)?, count(row.try_get(1)?)));
         self.query(statements::SELECT_RUNS, &[&segment.0], size).await
     }
 

@@ -239,7 +239,7 @@ impl SegmentStore for SqliteSegmentStore {
     }
 
     async fn trend(&self, segment: SegmentId) -> Result<Vec<SegmentSize>, SegmentError> {
-        let size = |row: &Row<'_>| Ok(SegmentSize { at_ms: row.get(0)?, size: row.get(1)? });
+        let size = |row: &Row<'_>| Ok(SegmentSize::new(row.get(0)?, row.get(1)?));
         self.query(statements::SELECT_RUNS, [segment.0], size).await
     }
 

@@ -91,7 +91,7 @@ async fn trend_has_the_sizes_of_the_last_runs(bed: SegmentTestBed) {
     let segments = vec![Arc::new(segment)];
     scheduler.apply(vec![SiteSegments { id: SITE, name: "shop".into(), segments }]);
     let trend = scheduler.list(None).await.unwrap().remove(0).trend;
-    let seen: Vec<(i64, u64)> = trend.iter().map(|it| (it.at_ms / 1000, it.size)).collect();
+    let seen: Vec<(i64, u64)> = trend.iter().map(|it| (it.at.as_second(), it.size)).collect();
     let expected: Vec<(i64, u64)> = (5..35).map(|n| (n, if n == 34 { 2 } else { 3 })).collect();
     assert_eq!(seen, expected);
     let members = scheduler.memberships("shop", &[ProfileId(1), ProfileId(2)]).await.unwrap();
