@@ -11,11 +11,15 @@ mod audit_draft;
 mod caller;
 mod console_files;
 mod dead_letters;
+mod destination_details;
 mod destinations;
+mod effective;
 mod events;
 mod exposition;
 mod guard;
 mod idle_connections;
+mod overview;
+mod profile_search;
 mod readiness;
 mod reply;
 mod request;
@@ -54,10 +58,15 @@ use tagway_console::account::{AccountError, ConsoleAccounts, SessionLifetimes};
 use tagway_console::audit::AuditLog;
 use tagway_core::feed::LiveFeed;
 use tagway_delivery::segment::{SegmentError, SegmentScheduler};
-use tagway_delivery::{DestinationStatus, FailedAttempt, PauseError};
+use tagway_delivery::{
+    ActivitySnapshot, DestinationStatus, FailedAttempt, MatchQuality, MatchQualityError, PauseError,
+};
 use tagway_pages::script::proxy::{ScriptDiff, ScriptPinError, ScriptSummary};
-use tagway_settings::{SecretRedactor, SecretString, Setting, SettingsSection};
-use tagway_storage::journal::{Journal, JournalError, ReaderId, SubjectCursor};
+use tagway_settings::{EffectiveSetting, SecretRedactor, SecretString, Setting, SettingsSection};
+use tagway_storage::journal::{
+    Journal, JournalError, ReaderId, ReaderPause, SiteId, SubjectCursor,
+};
+use tagway_storage::profile::{ProfilePage, ProfileSearch};
 
 /// The described settings of `[listen]`, for the admin listener.
 pub const ADMIN_ADDRESS_SETTINGS: &[Setting] =
@@ -255,13 +264,57 @@ pub trait AdminControl: Send + Sync {
     /// The last attempt of an event that has not ended at a reader, while it is in memory.
     fn last_failure(&self, reader: ReaderId, seq: u64) -> Option<FailedAttempt>;
 
-    /// Pauses a destination, or lifts the operator's pause. Durable when it returns.
-    async fn set_paused(
+    /// Searches the site's profiles, a page at a time.
+    async fn search_profiles(
+        &self,
+        site: &str,
+        search: ProfileSearch,
+    ) -> Result<ProfilePage, SubjectError>;
+
+    /// Pauses a destination. Durable when it returns.
+    async fn pause(
         &self,
         site: &str,
         destination: &str,
-        is_paused: bool,
+        pause: ReaderPause,
     ) -> Result<DestinationStatus, PauseError>;
+
+    /// Lifts the operator's pause of a destination. Durable when it returns.
+    async fn resume(&self, site: &str, destination: &str) -> Result<DestinationStatus, PauseError>;
+
+    /// Every destination that the gateway delivers to, in the order of the configuration.
+    fn destinations(&self) -> Vec<DestinationSummary>;
+
+    /// The match quality of a destination; `None` if the gateway does not deliver to it.
+    async fn match_quality(
+        &self,
+        site: &str,
+        destination: &str,
+    ) -> Result<Option<Arc<MatchQuality>>, MatchQualityError>;
+
+    /// Accepts a message for one destination of the site alone, as [`AdminControl::send`] does. `None` sends a
+    /// message that the gateway makes for it.
+    async fn send_test(
+        &self,
+        site: &str,
+        destination: &str,
+        event: Option<serde_json::Value>,
+    ) -> Result<AdminSendReceipt, TestEventError>;
+
+    /// A site's facts for its overview; `None` for an unknown one.
+    fn site(&self, site: &str) -> Option<SiteSummary>;
+
+    /// The effective value of each setting.
+    fn effective_settings(&self) -> Vec<EffectiveSetting>;
+
+    /// Returns true if a change of the setting at this path takes effect at the next start only.
+    fn needs_restart(&self, path: &str) -> bool;
+
+    /// A destination's table in the user's file, without secrets; `None` if it is not in a file.
+    fn destination_table(&self, site: &str, destination: &str) -> Option<String>;
+
+    /// The warnings about valid settings that are probably not intended.
+    async fn warnings(&self) -> Vec<SettingsWarning>;
 
     /// The metrics in the OpenMetrics text format, with all accounts of this moment.
     async fn scrape(&self) -> String;
@@ -288,6 +341,73 @@ pub struct ReaderSummary {
     pub reason: Option<String>,
     /// The end of a sentence about its vendor: if it recognises a repeated event.
     pub repeats: &'static str,
+}
+
+/// A destination as its screen shows it.
+#[derive(Clone, Debug)]
+pub struct DestinationSummary {
+    /// Its reader.
+    pub reader: ReaderSummary,
+    /// The vendor's name.
+    pub vendor: &'static str,
+    /// The sender of its events: `server` or `both`.
+    pub mode: &'static str,
+    /// The operator's pause, if there is one.
+    pub pause: Option<ReaderPause>,
+    /// Its latest activity.
+    pub activity: ActivitySnapshot,
+    /// The age from which the vendor, or the destination's settings, refuse events.
+    pub age_limit: Option<Duration>,
+    /// The limit of calls per second, if there is one.
+    pub calls_per_second: Option<u32>,
+    /// True if the configuration changes or withholds its events.
+    pub has_mapping: bool,
+    /// The categories that visitors must have granted.
+    pub consent: Vec<String>,
+}
+
+/// A site as its overview shows it.
+#[derive(Clone, Debug)]
+pub struct SiteSummary {
+    /// Its number in the journal.
+    pub id: SiteId,
+    /// Its hosts.
+    pub hosts: Vec<String>,
+    /// The inline script that its pages load the SDK with.
+    pub snippet: String,
+    /// The warnings about its settings.
+    pub warnings: Vec<SettingsWarning>,
+}
+
+/// A warning about valid settings that are probably not intended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SettingsWarning {
+    /// The site, or the setting.
+    pub place: String,
+    /// The name of the site that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// The warning.
+    pub text: String,
+}
+
+/// The reason that a test event was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum TestEventError {
+    /// The gateway delivers to no such destination.
+    #[error("the configuration has no such destination")]
+    Unknown,
+    /// The destination is paused: the event would wait.
+    #[error("the destination is paused: resume it first")]
+    Paused,
+    /// The destination's settings do not select the event.
+    #[error(
+        "the destination's events, types or where do not select the event: name one that they select"
+    )]
+    NotSelected,
+    /// The event was rejected.
+    #[error(transparent)]
+    Send(#[from] AdminSendError),
 }
 
 /// The receipt of an accepted event.
@@ -390,6 +510,10 @@ enum AdminRequestError {
     Account(#[from] AccountError),
     #[error("the database of the console does not answer")]
     Console(#[from] ConsoleStoreError),
+    #[error(transparent)]
+    MatchQuality(#[from] MatchQualityError),
+    #[error(transparent)]
+    Test(#[from] TestEventError),
 }
 
 /// The readers of the sites that a caller may see.

@@ -21,7 +21,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::console_files::PublicFile;
-use super::{AdminContext, AdminRequestError, AdminSendError, SubjectError};
+use super::{AdminContext, AdminRequestError, AdminSendError, SubjectError, TestEventError};
 use tagway_console::account::AccountError;
 use tagway_console::password::PasswordError;
 use tagway_delivery::PauseError;
@@ -62,7 +62,13 @@ impl IntoResponse for AdminRequestError {
         let status = status_of(&self);
         let field = match &self {
             Self::InvalidField { field, .. } => Some(field.clone()),
-            Self::Send(AdminSendError::Invalid(_)) => Some("event".to_owned()),
+            Self::Send(AdminSendError::Invalid(_))
+            | Self::Test(
+                TestEventError::NotSelected | TestEventError::Send(AdminSendError::Invalid(_)),
+            ) => Some("event".to_owned()),
+            Self::Test(TestEventError::Unknown | TestEventError::Paused)
+            | Self::Pause(PauseError::Unknown) => Some("destination".to_owned()),
+            Self::Pause(PauseError::Past) => Some("until".to_owned()),
             Self::Personal => Some("personal".to_owned()),
             Self::Role(_) => Some("role".to_owned()),
             Self::Proof => Some("proof".to_owned()),
@@ -136,6 +142,9 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Subject(SubjectError::UnknownSite)
         | AdminRequestError::Pin(ScriptPinError::Unknown)
         | AdminRequestError::Pause(PauseError::Unknown)
+        | AdminRequestError::Test(
+            TestEventError::Unknown | TestEventError::Send(AdminSendError::UnknownSite),
+        )
         | AdminRequestError::Segment(SegmentError::Unknown | SegmentError::NothingSynced) => {
             StatusCode::NOT_FOUND
         }
@@ -157,12 +166,19 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Personal => StatusCode::FORBIDDEN,
         AdminRequestError::Malformed(_)
         | AdminRequestError::InvalidField { .. }
-        | AdminRequestError::Send(AdminSendError::Invalid(_)) => StatusCode::BAD_REQUEST,
+        | AdminRequestError::Send(AdminSendError::Invalid(_))
+        | AdminRequestError::Test(TestEventError::Send(AdminSendError::Invalid(_)))
+        | AdminRequestError::Pause(PauseError::Past) => StatusCode::BAD_REQUEST,
         AdminRequestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         AdminRequestError::TooSlow => StatusCode::REQUEST_TIMEOUT,
         AdminRequestError::Send(AdminSendError::Duplicate)
         | AdminRequestError::Segment(SegmentError::StillSynced)
         | AdminRequestError::Pause(PauseError::Configured)
+        | AdminRequestError::Test(
+            TestEventError::Paused
+            | TestEventError::NotSelected
+            | TestEventError::Send(AdminSendError::Duplicate),
+        )
         | AdminRequestError::Pin(
             ScriptPinError::NothingPending | ScriptPinError::Changed | ScriptPinError::Configured,
         ) => StatusCode::CONFLICT,
@@ -172,6 +188,8 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Journal(_)
         | AdminRequestError::Pause(PauseError::Journal(_) | PauseError::Apply(_))
         | AdminRequestError::Send(AdminSendError::Unavailable(_))
+        | AdminRequestError::Test(TestEventError::Send(AdminSendError::Unavailable(_)))
+        | AdminRequestError::MatchQuality(_)
         | AdminRequestError::Subject(SubjectError::Unavailable(_))
         | AdminRequestError::Pin(ScriptPinError::Disk(_) | ScriptPinError::Busy)
         | AdminRequestError::Segment(

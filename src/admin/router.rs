@@ -20,8 +20,9 @@ use utoipa_axum::routes;
 use super::access::{RouteAccess, RouteTable, SESSION_SCHEME, TOKEN_SCHEME, operations};
 use super::reply::{self, AdminProblem};
 use super::{
-    AdminContext, AdminRequestError, accounts, audit, console_files, dead_letters, destinations,
-    events, guard, scripts, segments, sending, sessions, status, subject, tail,
+    AdminContext, AdminRequestError, accounts, audit, console_files, dead_letters,
+    destination_details, destinations, effective, events, guard, overview, profile_search, scripts,
+    segments, sending, sessions, status, subject, tail,
 };
 use tagway_console::access::Role;
 
@@ -111,6 +112,14 @@ fn api_routes(context: &Arc<AdminContext>, acts: &TaskTracker) -> OpenApiRouter<
         .add(edit("dead.drop"), routes!(dead_letters::drop_dead_letters))
         .add(edit("destination.pause"), routes!(destinations::pause_destination))
         .add(edit("destination.resume"), routes!(destinations::resume_destination))
+        .add(edit("destination.test"), routes!(destinations::test_destination))
+        .add(READ.masks_personal(), routes!(destination_details::list_destinations))
+        .add(READ.masks_personal(), routes!(destination_details::get_destination))
+        .add(READ, routes!(destination_details::get_match_quality))
+        .add(READ, routes!(overview::get_overview))
+        .add(READ, routes!(effective::list_settings))
+        .add(READ, routes!(effective::list_warnings))
+        .add(READ.masks_personal(), routes!(profile_search::search_profiles))
         .add(edit("replay"), routes!(sending::replay_events))
         .add(edit("event.send"), routes!(sending::send_event))
         .add(manage("person.forget").needs_proof(), routes!(subject::forget_subject))

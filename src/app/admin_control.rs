@@ -1,22 +1,32 @@
 //! The running gateway's side of the admin listener.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::running_settings::RunningSettings;
 use super::subjects::SubjectService;
+use super::test_event::TestEvent;
 use crate::admin::{
-    AdminControl, AdminSendError, AdminSendReceipt, ExportPage, ForgetReport, ReaderSummary,
-    SubjectError,
+    AdminControl, AdminSendError, AdminSendReceipt, DestinationSummary, ExportPage, ForgetReport,
+    ReaderSummary, SettingsWarning, SiteSummary, SubjectError, TestEventError,
 };
-use crate::gateway::{self, Gateway};
+use crate::config::{expiry_warning, gateway_warnings, needs_restart, site_warnings};
+use crate::gateway::{Gateway, OperatorSendError, OperatorSendReceipt};
 use tagway_core::clock::SharedClock;
 use tagway_core::metrics::Metrics;
-use tagway_delivery::{DeliveryDispatcher, DestinationStatus, FailedAttempt, PauseError};
+use tagway_delivery::{
+    DeliveryDispatcher, DestinationInspection, DestinationStatus, FailedAttempt, MatchQuality,
+    MatchQualityError, PauseError, RunningDestination,
+};
+use tagway_pages::script::compose::snippet;
 use tagway_pages::script::proxy::{ScriptDiff, ScriptPinError, ScriptProxy, ScriptSummary};
-use tagway_storage::journal::{AppendOutcome, ReaderId, SubjectCursor};
+use tagway_settings::EffectiveSetting;
+use tagway_storage::journal::{AppendOutcome, ReaderId, ReaderPause, SubjectCursor};
+use tagway_storage::profile::{ProfilePage, ProfileSearch};
 
 /// The admin listener's access to the running gateway.
 pub(super) struct AppAdminControl {
@@ -24,6 +34,7 @@ pub(super) struct AppAdminControl {
     dispatcher: Arc<DeliveryDispatcher>,
     subjects: Arc<SubjectService>,
     scripts: ScriptProxy,
+    settings: RunningSettings,
     metrics: Arc<Metrics>,
     clock: SharedClock,
 }
@@ -37,10 +48,10 @@ impl AppAdminControl {
         gateway: Arc<Gateway>,
         dispatcher: Arc<DeliveryDispatcher>,
         subjects: Arc<SubjectService>,
-        scripts: ScriptProxy,
+        (scripts, settings): (ScriptProxy, RunningSettings),
         (metrics, clock): (Arc<Metrics>, SharedClock),
     ) -> Self {
-        Self { gateway, dispatcher, subjects, scripts, metrics, clock }
+        Self { gateway, dispatcher, subjects, scripts, settings, metrics, clock }
     }
 
     /// Checks that the site is configured: the journal would give a number to an unknown one.
@@ -57,16 +68,7 @@ impl AdminControl for AppAdminControl {
     }
 
     fn readers(&self) -> Vec<ReaderSummary> {
-        let readers = self.dispatcher.running_destinations().into_iter();
-        let state = readers.map(|reader| ReaderSummary {
-            site: reader.site,
-            destination: reader.destination,
-            reader: reader.reader,
-            state: reader.status.name(),
-            reason: reader.status.reason().map(str::to_owned),
-            repeats: tagway_vendors::find(reader.vendor).map_or("", |vendor| vendor.deduplication),
-        });
-        state.collect()
+        self.dispatcher.running_destinations().into_iter().map(reader_summary).collect()
     }
 
     async fn send(
@@ -75,20 +77,7 @@ impl AdminControl for AppAdminControl {
         event: serde_json::Value,
     ) -> Result<AdminSendReceipt, AdminSendError> {
         let message = event.to_string();
-        let sent =
-            self.gateway.send(site, message.as_bytes()).await.map_err(|error| match error {
-                gateway::OperatorSendError::UnknownSite => AdminSendError::UnknownSite,
-                gateway::OperatorSendError::Invalid(code) => {
-                    AdminSendError::Invalid(code.to_owned())
-                }
-                gateway::OperatorSendError::Append(error) => {
-                    AdminSendError::Unavailable(Box::new(error))
-                }
-            })?;
-        match sent.appended {
-            AppendOutcome::New { seq } => Ok(AdminSendReceipt { seq, message_id: sent.message_id }),
-            AppendOutcome::Duplicate => Err(AdminSendError::Duplicate),
-        }
+        send_receipt(self.gateway.send(site, message.as_bytes()).await)
     }
 
     async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError> {
@@ -144,13 +133,99 @@ impl AdminControl for AppAdminControl {
         self.dispatcher.failure(reader, seq)
     }
 
-    async fn set_paused(
+    async fn search_profiles(
+        &self,
+        site: &str,
+        search: ProfileSearch,
+    ) -> Result<ProfilePage, SubjectError> {
+        self.check_site(site)?;
+        self.subjects.search(site, search).await
+    }
+
+    async fn pause(
         &self,
         site: &str,
         destination: &str,
-        is_paused: bool,
+        pause: ReaderPause,
     ) -> Result<DestinationStatus, PauseError> {
-        self.dispatcher.set_paused(site, destination, is_paused).await
+        self.dispatcher.pause(site, destination, pause).await
+    }
+
+    async fn resume(&self, site: &str, destination: &str) -> Result<DestinationStatus, PauseError> {
+        self.dispatcher.resume(site, destination).await
+    }
+
+    fn destinations(&self) -> Vec<DestinationSummary> {
+        self.dispatcher.inspect_destinations().into_iter().map(destination_summary).collect()
+    }
+
+    async fn match_quality(
+        &self,
+        site: &str,
+        destination: &str,
+    ) -> Result<Option<Arc<MatchQuality>>, MatchQualityError> {
+        self.dispatcher.match_quality(site, destination).await
+    }
+
+    async fn send_test(
+        &self,
+        site: &str,
+        destination: &str,
+        event: Option<serde_json::Value>,
+    ) -> Result<AdminSendReceipt, TestEventError> {
+        let inspected = self.dispatcher.inspect_destinations().into_iter();
+        let mut inspected = inspected
+            .filter(|it| *it.running.site == *site && *it.running.destination == *destination);
+        let inspected = inspected.next().ok_or(TestEventError::Unknown)?;
+        if matches!(inspected.running.status, DestinationStatus::Paused(_)) {
+            return Err(TestEventError::Paused);
+        }
+        let message = {
+            let running = self.settings.current();
+            let found = running.sites.iter().find(|it| *it.name == *site);
+            let site = found.ok_or(TestEventError::Unknown)?;
+            TestEvent { limits: &running.limits, site, destination: &inspected.settings }
+                .message(event, self.clock.now())?
+        };
+        let sent = self.gateway.send_test(site, message.to_string().as_bytes(), destination).await;
+        Ok(send_receipt(sent)?)
+    }
+
+    fn site(&self, site: &str) -> Option<SiteSummary> {
+        let settings = self.settings.current();
+        let known = settings.sites.iter().find(|it| *it.name == *site)?;
+        let id = self.settings.site_id(site)?;
+        let host = known.gateway.hosts.iter().find(|host| **host != "*");
+        let script = host.map_or("/tw.js".to_owned(), |host| format!("https://{host}/tw.js"));
+        Some(SiteSummary {
+            id,
+            hosts: known.gateway.hosts.clone(),
+            snippet: format!("<script>{}</script>", snippet(&script)),
+            warnings: site_warnings(known),
+        })
+    }
+
+    fn effective_settings(&self) -> Vec<EffectiveSetting> {
+        self.settings.current().effective(&self.settings.origin)
+    }
+
+    fn needs_restart(&self, path: &str) -> bool {
+        needs_restart(path)
+    }
+
+    fn destination_table(&self, site: &str, destination: &str) -> Option<String> {
+        self.settings.current().destination_table(site, destination)
+    }
+
+    async fn warnings(&self) -> Vec<SettingsWarning> {
+        let settings = self.settings.current();
+        let mut warnings = gateway_warnings(&settings);
+        warnings.extend(settings.sites.iter().flat_map(site_warnings));
+        // Certificates that cannot be read fail the reload, and are reported by it.
+        let expiries = tagway_edge::check(&settings.edge).await.unwrap_or_default();
+        let now = self.clock.now();
+        warnings.extend(expiries.iter().filter_map(|it| expiry_warning(&settings, it, now)));
+        warnings
     }
 
     async fn scrape(&self) -> String {
@@ -176,5 +251,46 @@ impl AdminControl for AppAdminControl {
 
     fn wake(&self, reader: ReaderId) {
         self.dispatcher.wake(reader);
+    }
+}
+
+fn reader_summary(reader: RunningDestination) -> ReaderSummary {
+    ReaderSummary {
+        site: reader.site,
+        destination: reader.destination,
+        reader: reader.reader,
+        state: reader.status.name(),
+        reason: reader.status.reason().map(str::to_owned),
+        repeats: tagway_vendors::find(reader.vendor).map_or("", |vendor| vendor.deduplication),
+    }
+}
+
+fn destination_summary(inspected: DestinationInspection) -> DestinationSummary {
+    let DestinationInspection { running, settings, pause, activity } = inspected;
+    let age_limit = settings.limits.max_age.min(settings.destination.max_event_age());
+    DestinationSummary {
+        vendor: running.vendor,
+        mode: settings.mode.name(),
+        pause,
+        activity,
+        age_limit: Some(age_limit).filter(|limit| *limit != Duration::MAX),
+        calls_per_second: settings.limits.calls_per_second.map(NonZeroU32::get),
+        has_mapping: settings.mapping.is_configured(),
+        consent: settings.filter.consent.clone(),
+        reader: reader_summary(running),
+    }
+}
+
+fn send_receipt(
+    sent: Result<OperatorSendReceipt, OperatorSendError>,
+) -> Result<AdminSendReceipt, AdminSendError> {
+    let sent = sent.map_err(|error| match error {
+        OperatorSendError::UnknownSite => AdminSendError::UnknownSite,
+        OperatorSendError::Invalid(code) => AdminSendError::Invalid(code.to_owned()),
+        OperatorSendError::Append(error) => AdminSendError::Unavailable(Box::new(error)),
+    })?;
+    match sent.appended {
+        AppendOutcome::New { seq } => Ok(AdminSendReceipt { seq, message_id: sent.message_id }),
+        AppendOutcome::Duplicate => Err(AdminSendError::Duplicate),
     }
 }

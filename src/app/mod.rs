@@ -8,8 +8,10 @@ mod admin_control;
 mod certificates;
 mod keys;
 mod open_stores;
+mod running_settings;
 mod sites;
 mod subjects;
+mod test_event;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use self::admin_control::AppAdminControl;
 use self::certificates::CertificateReloader;
 pub use self::keys::site_key;
 use self::open_stores::{ConsoleStores, open, open_segments};
+use self::running_settings::RunningSettings;
 use self::sites::{RunningSites, SiteDeps};
 use self::subjects::{ServerErasure, SubjectService};
 use crate::admin::{self, AdminServer, ReadinessState, load_token};
@@ -74,9 +77,10 @@ pub struct ListenAddresses {
 /// A running gateway.
 pub struct TagwayApp {
     addresses: ListenAddresses,
-    origin: ConfigSource,
     /// The settings of the start.
     started: TagwaySettings,
+    /// The settings in use.
+    settings: RunningSettings,
     gateway: Arc<Gateway>,
     scripts: ScriptProxy,
     certificates: CertificateReloader,
@@ -191,7 +195,7 @@ impl TagwayApp {
         let addresses = ListenAddresses { http, https, admin: admin.address() };
         let app = Arc::new(Self {
             addresses,
-            origin,
+            settings: RunningSettings::new(origin, &settings),
             gateway,
             scripts,
             certificates: CertificateReloader::new(server.reload_handle(), settings.edge.clone()),
@@ -233,7 +237,7 @@ impl TagwayApp {
                 self.gateway.clone(),
                 self.dispatcher.clone(),
                 self.subjects.clone(),
-                self.scripts.clone(),
+                (self.scripts.clone(), self.settings.clone()),
                 (self.metrics.clone(), self.clock.clone()),
             )),
             readiness: self.readiness.clone(),
@@ -293,7 +297,7 @@ impl TagwayApp {
 
     /// Reads the configuration again. On any mistake the running settings stay.
     async fn reload(&self) -> anyhow::Result<()> {
-        let result = match self.origin.load() {
+        let result = match self.settings.origin.load() {
             Ok(settings) => self.replace(&settings).await,
             Err(mistakes) => Err(anyhow::anyhow!(join_errors(&mistakes))),
         };
@@ -327,6 +331,7 @@ impl TagwayApp {
         let readers = self.dispatcher.apply(&wanted, &settings.egress).await?;
         sites.retire(&readers).await?;
         self.segments.apply(sites.segments(settings));
+        self.settings.replace(settings, sites.ids());
         Ok(())
     }
 
@@ -366,6 +371,9 @@ impl TagwayApp {
                 }
                 _ = forget.tick() => {
                     self.gateway.maintain();
+                    if let Err(error) = self.dispatcher.resume_due(self.clock.now()).await {
+                        tracing::warn!(%error, "a destination whose pause has ended cannot be resumed yet");
+                    }
                     Ok(())
                 }
                 _ = expiry.tick() => {

@@ -204,6 +204,11 @@ impl RunningSites {
         Ok(())
     }
 
+    /// The sites' numbers in the journal.
+    pub(super) fn ids(&self) -> BTreeMap<SharedName, SiteId> {
+        self.running.iter().map(|(name, running)| (name.clone(), running.site.id)).collect()
+    }
+
     /// The retention time of unknown visitors, by site.
     pub(super) fn retentions(&self) -> Vec<(SiteId, Duration)> {
         let running = self.running.values();

@@ -20,7 +20,9 @@ use tagway_storage::journal::{
     Journal, JournalError, PersonNameDigest, PersonNameKind, SiteId, SqliteJournal, SubjectCursor,
     SubjectRecord, SubjectRights as _, UnfinishedErasure,
 };
-use tagway_storage::profile::{DailyActivity, ProfileError, ProfileService, SubjectProfile};
+use tagway_storage::profile::{
+    DailyActivity, ProfileError, ProfilePage, ProfileSearch, ProfileService, SubjectProfile,
+};
 
 /// The name of erasing for the poison guard; no destination can have it.
 const GUARD_READER_NAME: &str = "(erasing)";
@@ -171,6 +173,16 @@ impl SubjectService {
     pub(super) async fn profiles(&self, site: &str, id: &str) -> Result<Vec<Value>, SubjectError> {
         let site = self.journal.site(site).await.map_err(unavailable)?;
         Ok(self.profiles.subjects(site, id).await?.iter().map(profile_row).collect())
+    }
+
+    /// Searches the profiles of a site.
+    pub(super) async fn search(
+        &self,
+        site: &str,
+        search: ProfileSearch,
+    ) -> Result<ProfilePage, SubjectError> {
+        let site = self.journal.site(site).await.map_err(unavailable)?;
+        Ok(self.profiles.search(site, search).await?)
     }
 
     /// The names of the people found by an id. The id of an unknown person may be of any kind.

@@ -2,6 +2,8 @@
 //! settings. Only the default's sites are not inherited by a user's file. Every mistake of a load is
 //! reported at once; a load with mistakes returns no settings.
 
+mod effective;
+mod fixed;
 #[cfg(test)]
 mod schema_tests;
 mod site;
@@ -10,18 +12,22 @@ mod site_tests;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod warnings;
 mod watch;
 
+pub use fixed::needs_restart;
 pub use site::SiteSettings;
 #[cfg(test)]
 pub use tables::each_described_table;
 pub use tables::{described_settings, json_schema};
+pub use warnings::{expiry_warning, gateway_warnings, site_warnings};
 pub use watch::{ConfigWatcher, ReloadReason};
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::{admin, gateway, log};
 use tagway_core::geo::GeoDatabase;
@@ -74,6 +80,8 @@ pub struct TagwaySettings {
     pub redaction: SecretRedactor,
     /// Warnings about settings under former names, in the order in which they are read.
     pub warnings: Vec<ConfigError>,
+    /// The files that they were read from, the most specific first, without the embedded default.
+    pub files: Arc<[ConfigFile]>,
 }
 
 impl TagwaySettings {
@@ -110,6 +118,7 @@ impl TagwaySettings {
             geo,
             redaction: root.redaction().clone(),
             warnings: Vec::new(),
+            files: Arc::default(),
         }
     }
 }
@@ -147,29 +156,6 @@ fn check_listeners(
             }
             None => taken.push((name, address)),
         }
-    }
-}
-
-impl TagwaySettings {
-    /// The names of settings that only take effect with the next start and that differ from those that
-    /// `running` started with.
-    pub fn fixed_differences(&self, running: &Self) -> Vec<&'static str> {
-        let differences = [
-            ("data_dir", self.data_dir != running.data_dir),
-            ("listen.http", self.edge.http != running.edge.http),
-            ("listen.https", self.edge.https != running.edge.https),
-            ("listen.admin and [admin]", self.admin != running.admin),
-            ("[journal]", self.journal != running.journal),
-            ("[scripts]", self.scripts != running.scripts),
-            ("[profiles]", self.profiles != running.profiles),
-            ("[postgres]", self.postgres != running.postgres),
-            ("[segments]", self.segments != running.segments),
-            (
-                "[log] format and level",
-                (self.log.format, &self.log.level) != (running.log.format, &running.log.level),
-            ),
-        ];
-        differences.into_iter().filter(|(_, differ)| *differ).map(|(name, _)| name).collect()
     }
 }
 
@@ -282,21 +268,25 @@ impl ConfigSource {
         .map(|(endpoint, _warnings)| endpoint)
     }
 
+    /// The environment of the file's strings.
+    fn environment(&self) -> ConfigEnvironment {
+        let base = self.file.as_deref().and_then(Path::parent).map(Path::to_owned);
+        let (variables, redaction) = (self.variables.clone(), self.redaction.clone());
+        ConfigEnvironment { variables, base: base.unwrap_or_default(), redaction }
+    }
+
     /// The user's file, if there is one, and the environment of its strings.
     fn open(&self) -> Result<(Vec<ConfigFile>, ConfigEnvironment), Vec<ConfigError>> {
         let mut sources = Vec::new();
-        let mut base = PathBuf::new();
         if let Some(file) = &self.file {
             let name = file.display().to_string();
             let text = std::fs::read_to_string(file).map_err(|error| {
                 let message = format!("cannot be read: {error}");
                 vec![ConfigError { file: name.clone(), line: 1, key: String::new(), message }]
             })?;
-            base = file.parent().map(Path::to_owned).unwrap_or_default();
             sources.push(ConfigFile { name, text });
         }
-        let (variables, redaction) = (self.variables.clone(), self.redaction.clone());
-        Ok((sources, ConfigEnvironment { variables, base, redaction }))
+        Ok((sources, self.environment()))
     }
 }
 
@@ -310,7 +300,7 @@ pub fn load(
     environment: &ConfigEnvironment,
 ) -> Result<TagwaySettings, Vec<ConfigError>> {
     let (settings, warnings) = compose(sources, environment, TagwaySettings::read)?;
-    Ok(TagwaySettings { warnings, ..settings })
+    Ok(TagwaySettings { warnings, files: sources.into(), ..settings })
 }
 
 /// Reads the files with the embedded default beneath them; also returns the warnings.
@@ -320,14 +310,9 @@ fn compose<T>(
     read: impl FnOnce(&mut SettingsSection<'_>) -> T,
 ) -> Result<(T, Vec<ConfigError>), Vec<ConfigError>> {
     let report = ConfigErrorReport::default();
-    let embedded =
-        ConfigFile { name: "embedded default".to_owned(), text: EMBEDDED_SETTINGS.to_owned() };
+    let embedded = embedded_file();
     let sources: Vec<&ConfigFile> = sources.iter().chain([&embedded]).collect();
-    let mut tables: Vec<_> = sources.iter().map(|source| source.parse(&report)).collect();
-    // A user's file without sites must not serve the embedded one.
-    if let [_, .., embedded] = tables.as_mut_slice() {
-        embedded.get_mut().remove("sites");
-    }
+    let tables = parse_layers(&sources, &report);
     let layers = sources.iter().copied().zip(&tables).collect();
     let mut root = SettingsSection::root(layers, environment, &report);
     let value = read(&mut root);
@@ -335,4 +320,22 @@ fn compose<T>(
     drop(root);
     let warnings = report.warnings();
     if report.is_empty() { Ok((value, warnings)) } else { Err(report.into_errors()) }
+}
+
+/// The embedded default as a file.
+fn embedded_file() -> ConfigFile {
+    ConfigFile { name: "embedded default".to_owned(), text: EMBEDDED_SETTINGS.to_owned() }
+}
+
+/// Parses files, of which the last is the embedded default.
+fn parse_layers<'s>(
+    sources: &[&'s ConfigFile],
+    report: &ConfigErrorReport,
+) -> Vec<toml::Spanned<toml::de::DeTable<'s>>> {
+    let mut tables: Vec<_> = sources.iter().map(|source| source.parse(report)).collect();
+    // A user's file without sites must not serve the embedded one.
+    if let [_, .., embedded] = tables.as_mut_slice() {
+        embedded.get_mut().remove("sites");
+    }
+    tables
 }

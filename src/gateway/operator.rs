@@ -132,6 +132,29 @@ impl Gateway {
         site: &str,
         message: &[u8],
     ) -> Result<OperatorSendReceipt, OperatorSendError> {
+        self.send_message(site, message, None).await
+    }
+
+    /// Accepts a message for one destination of a site alone, as [`Gateway::send`] does.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the site is unknown, or the message or its append is refused.
+    pub async fn send_test(
+        &self,
+        site: &str,
+        message: &[u8],
+        destination: &str,
+    ) -> Result<OperatorSendReceipt, OperatorSendError> {
+        self.send_message(site, message, Some(destination)).await
+    }
+
+    async fn send_message(
+        &self,
+        site: &str,
+        message: &[u8],
+        test_of: Option<&str>,
+    ) -> Result<OperatorSendReceipt, OperatorSendError> {
         let snapshot = self.snapshot.load_full();
         let site = snapshot.named(site).ok_or(OperatorSendError::UnknownSite)?;
         let received_at = head::to_millisecond(self.clock.now());
@@ -141,8 +164,9 @@ impl Gateway {
             placeholder_ids: &site.placeholder_ids,
             anonymizes_ip: site.privacy.anonymizes_ip(),
         };
-        let OperatorMessage { event, key, has_traits, unread } =
+        let OperatorMessage { mut event, key, has_traits, unread } =
             read(&terms, message, received_at)?;
+        event.facts.test_of = test_of.map(str::to_owned);
         self.count_unread(site, unread);
         let record = record(site.id, key, &event, has_traits)
             .map_err(|rejection| OperatorSendError::Invalid(rejection.code()))?;

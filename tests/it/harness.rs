@@ -152,6 +152,15 @@ pub(crate) fn admin_get(admin: SocketAddr, path: &str) -> std::io::Result<Answer
     raw(admin, request.as_bytes())
 }
 
+/// Sends a GET with the operators' token.
+pub(crate) fn admin_read(admin: SocketAddr, token: &str, path: &str) -> Answer {
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+         connection: close\r\n\r\n"
+    );
+    raw(admin, request.as_bytes()).unwrap()
+}
+
 /// Sends a POST to the operators' listener.
 pub(crate) fn admin_post(
     admin: SocketAddr,
@@ -271,15 +280,25 @@ impl Gateway {
         self.folder.path()
     }
 
+    /// The operators' token.
+    pub(crate) fn token(&self) -> String {
+        std::fs::read_to_string(self.data().join("admin.token")).unwrap().trim().to_owned()
+    }
+
+    /// The answer to an operator's GET.
+    pub(crate) fn read(&self, path: &str) -> Value {
+        admin_read(self.admin, &self.token(), path).json()
+    }
+
+    /// The answer to an operator's POST.
+    pub(crate) fn act(&self, path: &str, body: &Value) -> Answer {
+        let bearer = format!("Bearer {}", self.token());
+        admin_post(self.admin, path, &[("authorization", &bearer)], body)
+    }
+
     /// The vendors' scripts in the operators' list.
     pub(crate) fn scripts(&self) -> Value {
-        let token = std::fs::read_to_string(self.data().join("admin.token")).unwrap();
-        let request = format!(
-            "GET /api/v1/scripts HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
-             connection: close\r\n\r\n",
-            token.trim()
-        );
-        raw(self.admin, request.as_bytes()).unwrap().json()
+        self.read("/api/v1/scripts")
     }
 
     /// Posts to the site, from a blocking thread.

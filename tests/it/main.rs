@@ -28,6 +28,7 @@ mod origin_clients;
 mod origin_connections;
 mod origin_pages;
 mod outside;
+mod overview;
 mod pages;
 mod pins;
 mod poison;

@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, RwLock};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::activity::DestinationActivity;
 use super::egress::EgressClient;
 use super::exchange::{BatchExchanges, FailedAttemptLog};
 use tagway_core::clock::SharedClock;
@@ -19,7 +20,7 @@ use tagway_core::event::EnrichedEvent;
 use tagway_core::feed::{FeedEvent, LiveFeed};
 use tagway_core::metrics::{AttemptLabels, DestinationLabels, Metrics, OutcomeLabels};
 use tagway_settings::{HIDDEN, SecretRedactor, SecretString};
-use tagway_storage::journal::{EndedEvent, GuardedWork, LastVendorCall};
+use tagway_storage::journal::{EndedEvent, Ending, GuardedWork, LastVendorCall};
 use tagway_vendors::{
     ConfidentialReply, VendorCall, VendorCallError, VendorReply, request_preview,
 };
@@ -42,6 +43,8 @@ pub(super) struct DestinationClient {
     pub(super) metrics: Arc<Metrics>,
     /// The last tries of events that have not ended.
     pub(super) failures: FailedAttemptLog,
+    /// The latest activity, for operators.
+    pub(super) activity: Arc<DestinationActivity>,
     /// The most characters of a request, or of a reply, that are stored with an event.
     pub(super) kept_chars: usize,
     /// Read-locked while a settlement is written and counted, write-locked to show both at one moment.
@@ -181,12 +184,16 @@ impl DestinationClient {
         let labels = AttemptLabels { site, destination, result };
         self.metrics.delivery_attempts.get_or_create(&labels).inc();
         self.metrics.delivery_seconds.get_or_create(&self.labels).observe(elapsed.as_secs_f64());
+        self.activity.record_call(elapsed);
     }
 
     /// Counts an event whose end is settled.
     pub(super) fn count_ended(&self, ended: &EndedEvent) {
         let DestinationLabels { site, destination } = self.labels.clone();
         let reason = ended.ending.cause().map_or("", |cause| cause.code);
+        if matches!(ended.ending, Ending::Skipped(_)) {
+            self.activity.count_skipped(reason);
+        }
         let labels = OutcomeLabels { site, destination, outcome: ended.ending.name(), reason };
         self.metrics.deliveries.get_or_create(&labels).inc();
     }

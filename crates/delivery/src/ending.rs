@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::activity::{CredentialState, DestinationFailure};
 use super::admission::to_ending;
 use super::attempt::AttemptedBatch;
 use super::context::WorkerContext;
@@ -43,12 +44,21 @@ impl BatchEnding<'_> {
     /// Handles the outcomes of a batch.
     pub(super) fn finish(mut self, attempted: AttemptedBatch) {
         let AttemptedBatch { mut batch, mut outcomes, calls } = attempted;
+        let client = &self.context.client;
         for ((item, outcome), call) in batch.items.iter().zip(&mut outcomes).zip(calls) {
             let is_skipped = matches!(outcome, Outcome::Skipped(_));
             if let Some(reason) = outcome.reason_mut().filter(|_| !is_skipped) {
-                let failures = &self.context.client.failures;
-                failures.record_failure(item.event.seq, item.attempt, reason, call);
+                let failure = DestinationFailure {
+                    at: client.clock.now(),
+                    reason: reason.clone(),
+                    call: call.clone(),
+                };
+                client.activity.record_failure(failure);
+                client.failures.record_failure(item.event.seq, item.attempt, reason, call);
             }
+        }
+        if outcomes.contains(&Outcome::Delivered) {
+            client.activity.record_credentials(CredentialState::Accepted);
         }
         batch.attempt = batch.attempt.saturating_add(1);
         let mut sorted = self.sort_outcomes(std::mem::take(&mut batch.items), outcomes);

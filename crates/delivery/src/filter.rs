@@ -28,6 +28,9 @@ impl DestinationFilter {
     /// Returns the reason why the event is not for this destination; `None` if it is.
     /// `unknown` is the treatment of this visitor if their choice is unknown.
     pub fn refuse(&self, event: &Event, unknown: UnknownConsent) -> Option<OutcomeReason> {
+        if event.facts.test_of.as_ref().is_some_and(|name| *name != self.name) {
+            return Some(OutcomeReason::new("test_of_another"));
+        }
         if !self.events.matches(event.label()) {
             return Some(OutcomeReason::new("not_selected"));
         }
@@ -130,6 +133,14 @@ mod tests {
         assert_eq!(refusal(Some(&["ga4"]), other.clone()), Some("other_tag"));
         assert_eq!(refusal(None, other), None);
         assert_eq!(refusal(Some(&["ga4"]), serde_json::json!({"format": "sdk"})), None, "no tag");
+    }
+
+    #[test]
+    fn refuse_skips_test_events_of_other_destinations() {
+        let all = filter(&["*"], &[]);
+        let of = |name: &str| code(&all, serde_json::json!({ "facts": { "testOf": name } }));
+        assert_eq!(of("analytics"), None);
+        assert_eq!(of("ga4"), Some("test_of_another"), "a vendor's name is no destination's");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::activity::CredentialState;
 use super::backoff::CircuitBreaker;
 use super::context::WorkerContext;
 use super::status::DestinationStatus;
@@ -104,6 +105,7 @@ impl Health {
     pub(super) fn record_reply(&mut self) {
         self.breaker.succeeded();
         if std::mem::take(&mut self.is_unauthorised) {
+            self.context.client.activity.record_credentials(CredentialState::Accepted);
             let labels = &self.context.client.labels;
             let (site, destination) = (&labels.site, &labels.destination);
             tracing::info!(%site, %destination, "the vendor accepts the credentials again");
@@ -117,6 +119,7 @@ impl Health {
         let interval = self.context.settings.auth_retry_interval;
         let until = now + interval;
         let is_news = !std::mem::replace(&mut self.is_unauthorised, true);
+        self.context.client.activity.record_credentials(CredentialState::Refused);
         let were_good = self.accepted_at.is_some_and(|at| at + interval > now);
         if is_news {
             let labels = &self.context.client.labels;
@@ -133,7 +136,12 @@ impl Health {
 
     /// Stops all calls for the time that the vendor asked for: it is for the account, not for one batch.
     pub(super) fn wait_for_vendor(&mut self, asked: Duration, now: Instant) {
-        let until = now + asked.min(self.context.settings.retry.max_retry_after);
+        let wait = asked.min(self.context.settings.retry.max_retry_after);
+        let until = now + wait;
+        let client = &self.context.client;
+        if let Ok(until) = client.clock.now().checked_add(wait) {
+            client.activity.record_wait(until);
+        }
         self.no_calls_before = self.no_calls_before.max(Some(until));
     }
 

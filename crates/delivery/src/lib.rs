@@ -28,7 +28,7 @@
 //! | modules | content |
 //! |---|---|
 //! | `filter`, `backoff`, `client`, `egress`, `settings`, `status` | the settings of a destination; pure rules; the HTTP client |
-//! | `exchange`, `destination_client` | the calls of one batch |
+//! | `exchange`, `activity`, `destination_client` | the calls of one batch; the latest activity, for operators |
 //! | `context`, `admission` | the unchanging parts of a worker; the form of an event for the destination |
 //! | `progress`, `dead_report`, `settlements` | what has ended, and is not yet in the journal |
 //! | `health` | the state of the destination |
@@ -36,8 +36,10 @@
 //! | `attempt`, `ending` | the try of a batch; the action on its outcomes |
 //! | `worker` | the loop |
 //! | `dispatcher` | all workers, their pauses and accounts |
+//! | `match_quality` | the share of events with each identifier, measured by the mapping of recent events |
 //! | [`segment`] | segments, whose members are sent to destinations |
 
+mod activity;
 mod admission;
 mod attempt;
 mod backoff;
@@ -52,6 +54,7 @@ mod ending;
 mod exchange;
 mod filter;
 mod health;
+mod match_quality;
 mod progress;
 mod queue;
 pub mod segment;
@@ -62,15 +65,17 @@ mod status;
 mod tests;
 mod worker;
 
+pub use activity::{ActivitySnapshot, CredentialState, DestinationFailure, LatencySummary};
 pub use backoff::{BREAKER_SETTINGS, BreakerSettings, RETRY_SETTINGS, RetrySettings};
 pub use destination_client::redact_secrets;
 pub use destination_table::DESTINATION_SETTINGS;
 pub use dispatcher::{
-    DeliveryContext, DeliveryDispatcher, DeliverySite, DestinationHandle, PauseError,
-    RunningDestination, SiteDestinations, SiteReaders, WorkerApplyError,
+    DeliveryContext, DeliveryDispatcher, DeliverySite, DestinationHandle, DestinationInspection,
+    PauseError, RunningDestination, SiteDestinations, SiteReaders, WorkerApplyError,
 };
 pub use egress::{EGRESS_SETTINGS, EgressClient, EgressSettings};
 pub use exchange::FailedAttempt;
 pub use filter::DestinationFilter;
+pub use match_quality::{ConsentShares, MatchKeyShare, MatchQuality, MatchQualityError};
 pub use settings::{DestinationMode, DestinationSettings};
 pub use status::{DestinationStatus, PauseInitiator};

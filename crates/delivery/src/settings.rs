@@ -287,6 +287,24 @@ impl DestinationSettings {
         event: EnrichedEvent,
         now: Timestamp,
     ) -> (EnrichedEvent, Result<(), Outcome>) {
+        self.admit_mapped(event, now, |event| self.mapping.apply(event))
+    }
+
+    /// Returns the same for an event that was delivered before: nothing is counted.
+    pub fn rehearse(
+        &self,
+        event: EnrichedEvent,
+        now: Timestamp,
+    ) -> (EnrichedEvent, Result<(), Outcome>) {
+        self.admit_mapped(event, now, |event| self.mapping.rehearse(event))
+    }
+
+    fn admit_mapped(
+        &self,
+        event: EnrichedEvent,
+        now: Timestamp,
+        map: impl FnOnce(EnrichedEvent) -> Result<EnrichedEvent, WithheldReason>,
+    ) -> (EnrichedEvent, Result<(), Outcome>) {
         if self.is_delivered_elsewhere(&event.event) {
             return (event, Err(Outcome::skipped("passed_on")));
         }
@@ -295,7 +313,7 @@ impl DestinationSettings {
             return (event, Err(Outcome::Skipped(reason)));
         }
         let event = self.without_denied(event);
-        let mapped = match self.mapping.apply(event.clone()) {
+        let mapped = match map(event.clone()) {
             Ok(mapped) => mapped,
             Err(WithheldReason::NotSelected) => {
                 return (event, Err(Outcome::skipped("not_selected")));

@@ -11,6 +11,7 @@
 mod credentials;
 mod decoded;
 mod description;
+mod effective;
 mod errors;
 mod files;
 mod former_names;
@@ -32,6 +33,7 @@ mod textual;
 mod units;
 
 pub use description::{Setting, SettingKind, SettingsTable, SettingsVariant};
+pub use effective::{EffectiveSetting, SettingSource, effective_settings, named_table};
 pub use layer::SettingStep;
 pub use redaction::{HIDDEN, MIN_SECRET_BYTES, SecretRedactor};
 pub use report::{ConfigError, ConfigErrorReport, can_fool, nearest, shown};

@@ -25,6 +25,7 @@ mod client_mode;
 mod contact_api;
 pub mod digest;
 mod google;
+pub mod match_keys;
 pub mod naming;
 pub mod person;
 pub mod prices;
@@ -77,6 +78,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use url::Url;
 
+use match_keys::MatchKey;
 use prices::PriceUse;
 use tagway_core::event::{AdClickId, EnrichedEvent, JsonObject};
 use tagway_settings::{SecretRedactor, SecretString, Setting, SettingsSection};
@@ -128,6 +130,8 @@ pub struct Vendor {
     /// The end of a sentence about it: if it recognises an event that it receives a second time, and by which
     /// of the event's parts.
     pub deduplication: &'static str,
+    /// The identifiers by which it matches events with people, the most useful first.
+    pub match_keys: &'static [MatchKey],
     /// The reader of its browser library's requests, if the gateway understands them.
     pub beacon: Option<&'static dyn Beacon>,
     /// Returns the name under which the vendor takes a track event that it has no name of its own for, if the
@@ -167,6 +171,7 @@ impl Vendor {
         settings: &[],
         destination: None,
         deduplication: "cannot tell repetitions: each counts again",
+        match_keys: match_keys::OWN_KEYS,
         beacon: None,
         fit_name: None,
         script: None,
@@ -238,6 +243,19 @@ pub trait Destination: Send + Sync {
     /// Returns the vendor's use of amounts.
     fn price_use(&self) -> PriceUse {
         PriceUse::AsWritten
+    }
+
+    /// Returns the identifiers of the person in the vendor's form of an event that it admits, at the places of
+    /// [`Vendor::match_keys`]; the event's own by default.
+    fn match_data(&self, event: &EnrichedEvent) -> serde_json::Value {
+        match_keys::person_data(event)
+    }
+
+    /// Returns true if the vendor recognises a second report of this event, by an id that the page's tag sends as
+    /// well; `None` if that does not matter for this event, or the vendor never does.
+    fn can_deduplicate(&self, event: &EnrichedEvent) -> Option<bool> {
+        let _unused = event;
+        None
     }
 
     /// Decides if this event is sent to the vendor. Called once per event, before it is queued; an event that

@@ -156,6 +156,7 @@ pub const REASONS: &[(&str, &str)] = &[
         "terms_not_accepted",
         "The vendor's terms for lists are not accepted: accept them in the vendor's console.",
     ),
+    ("test_of_another", "An operator's test event is sent to the destination that it tests only."),
     ("throttled", "The vendor throttles this visitor's events; they are retried later."),
     (
         "timeout",

@@ -1,9 +1,15 @@
 //! A fake gateway that records its calls.
 
 use super::*;
-use tagway_delivery::PauseInitiator;
+use tagway_delivery::{
+    ConsentShares, CredentialState, DestinationFailure, LatencySummary, MatchKeyShare,
+    PauseInitiator,
+};
 use tagway_pages::script::proxy::ScriptVersion;
 use tokio::sync::Notify;
+use tagway_settings::SettingSource;
+use tagway_storage::profile::{FoundProfile, Identity, IdentityKind, ProfileId, SearchPosition};
+use tagway_vendors::OutcomeReason;
 
 /// A gateway with the destination `shop/ga4`, which delivers every sent event at once, and the site
 /// `bare` without one.
@@ -125,17 +131,160 @@ impl AdminControl for FakeControl {
         None
     }
 
-    async fn set_paused(
+    async fn search_profiles(
+        &self,
+        site: &str,
+        search: ProfileSearch,
+    ) -> Result<ProfilePage, SubjectError> {
+        if site != "shop" {
+            return Err(SubjectError::UnknownSite);
+        }
+        self.asked.lock().push(format!("search {:?} {}", search.text, search.limit));
+        let found = FoundProfile {
+            profile: ProfileId(7),
+            user_id: Some("ana".to_owned()),
+            traits: json!({ "email": "ana@shop.example" }).as_object().unwrap().clone(),
+            identities: vec![Identity::of(IdentityKind::Anonymous, Some("d1")).unwrap()],
+            last_seen: Some(1000),
+            events: 3,
+        };
+        let next = SearchPosition { kind: "user".to_owned(), profile: ProfileId(7) };
+        Ok(ProfilePage { profiles: vec![found], next: Some(next) })
+    }
+
+    async fn pause(
         &self,
         _site: &str,
         destination: &str,
-        is_paused: bool,
+        pause: ReaderPause,
     ) -> Result<DestinationStatus, PauseError> {
-        match (destination, is_paused) {
-            ("ga4", true) => Ok(DestinationStatus::Paused(PauseInitiator::Operator)),
-            ("ga4", false) => Err(PauseError::Configured),
+        match destination {
+            "ga4" if pause.is_over(self.now()) => Err(PauseError::Past),
+            "ga4" => {
+                self.asked.lock().push(format!("pause {} {:?}", pause.why, pause.until));
+                Ok(DestinationStatus::Paused(PauseInitiator::Operator))
+            }
             _ => Err(PauseError::Unknown),
         }
+    }
+
+    async fn resume(
+        &self,
+        _site: &str,
+        destination: &str,
+    ) -> Result<DestinationStatus, PauseError> {
+        Err(if destination == "ga4" { PauseError::Configured } else { PauseError::Unknown })
+    }
+
+    fn destinations(&self) -> Vec<DestinationSummary> {
+        let failure = DestinationFailure {
+            at: Timestamp::UNIX_EPOCH,
+            reason: OutcomeReason::detailed("refused", "HTTP 400"),
+            call: None,
+        };
+        let activity = ActivitySnapshot {
+            since: Timestamp::UNIX_EPOCH,
+            latency: Some(LatencySummary {
+                calls: 5,
+                median: Duration::from_millis(20),
+                p99: Duration::from_millis(90),
+            }),
+            last_failure: Some(failure),
+            credentials: CredentialState::Accepted,
+            skipped: [("consent_denied", 4), ("not_selected", 9)].into(),
+            waits_until: None,
+        };
+        let of = |reader| DestinationSummary {
+            reader,
+            vendor: "ga4",
+            mode: "server",
+            pause: Some(ReaderPause::new("ana", "broken tag", self.now(), None)),
+            activity: activity.clone(),
+            age_limit: Some(Duration::from_secs(72 * 3600)),
+            calls_per_second: Some(9),
+            has_mapping: true,
+            consent: vec!["analytics".to_owned()],
+        };
+        self.readers().into_iter().map(of).collect()
+    }
+
+    async fn match_quality(
+        &self,
+        _site: &str,
+        _destination: &str,
+    ) -> Result<Option<Arc<MatchQuality>>, MatchQualityError> {
+        let key = &tagway_vendors::find("ga4").unwrap().match_keys[0];
+        let share = MatchKeyShare { key, events: 1, share: 1.0 / 3.0, raise: Some("Send".into()) };
+        Ok(Some(Arc::new(MatchQuality {
+            measured_at: self.now(),
+            days: 7,
+            read: 5,
+            sampled: 3,
+            keys: vec![share],
+            deduplicated: Some(0.5),
+            consent: ConsentShares { granted: 3, denied: 1, unknown: 0 },
+            score: Some(3.333),
+        })))
+    }
+
+    async fn send_test(
+        &self,
+        _site: &str,
+        destination: &str,
+        event: Option<Value>,
+    ) -> Result<AdminSendReceipt, TestEventError> {
+        match (destination, event) {
+            ("ga4", Some(_)) => Err(TestEventError::NotSelected),
+            ("ga4", None) => Ok(AdminSendReceipt { seq: 12, message_id: "m1".to_owned() }),
+            _ => Err(TestEventError::Unknown),
+        }
+    }
+
+    fn site(&self, site: &str) -> Option<SiteSummary> {
+        let warning = SettingsWarning {
+            place: "site shop".to_owned(),
+            site: Some("shop".to_owned()),
+            text: "a slip".to_owned(),
+        };
+        (site == "shop").then(|| SiteSummary {
+            id: SiteId(1),
+            hosts: vec!["t.shop.example".to_owned()],
+            snippet: "<script></script>".to_owned(),
+            warnings: vec![warning],
+        })
+    }
+
+    fn effective_settings(&self) -> Vec<EffectiveSetting> {
+        let of = |path: &str, value: Value, source| EffectiveSetting {
+            path: path.to_owned(),
+            value,
+            source,
+            file: Some("tagway.toml".to_owned()),
+            line: Some(3),
+            variable: None,
+            is_secret: false,
+            doc: "a setting",
+        };
+        vec![
+            of("journal.retain", "7d".into(), SettingSource::File),
+            of("sites[0].name", "shop".into(), SettingSource::File),
+        ]
+    }
+
+    fn needs_restart(&self, path: &str) -> bool {
+        path.starts_with("journal")
+    }
+
+    fn destination_table(&self, _site: &str, _destination: &str) -> Option<String> {
+        Some("vendor = \"ga4\"".to_owned())
+    }
+
+    async fn warnings(&self) -> Vec<SettingsWarning> {
+        vec![SettingsWarning {
+            place: "listen.admin".to_owned(),
+            site: None,
+            text: "beyond".to_owned(),
+        }]
     }
 
     async fn scrape(&self) -> String {

@@ -183,10 +183,14 @@ impl Journal for FakeJournal {
     fn letter_chars(&self) -> usize {
         0
     }
-    async fn is_paused(&self, _reader: ReaderId) -> Result<bool, JournalError> {
-        Ok(false)
+    async fn pause(&self, _reader: ReaderId) -> Result<Option<ReaderPause>, JournalError> {
+        Ok(None)
     }
-    async fn set_paused(&self, _reader: ReaderId, _is_paused: bool) -> Result<(), JournalError> {
+    async fn set_pause(
+        &self,
+        _reader: ReaderId,
+        _pause: Option<ReaderPause>,
+    ) -> Result<(), JournalError> {
         Ok(())
     }
     async fn retain(&self, _now: Timestamp) -> Result<u64, JournalError> {

@@ -4,6 +4,7 @@ mod audit;
 mod control;
 mod journal;
 mod openapi;
+mod overview;
 mod problems;
 mod rights;
 mod room;
@@ -233,6 +234,14 @@ async fn token_is_required_for_writes_and_personal_data_only() {
         "GET /api/v1/events/shop?message_id=m1",
         "POST /api/v1/destinations/pause",
         "POST /api/v1/destinations/resume",
+        "POST /api/v1/destinations/test",
+        "GET /api/v1/destinations",
+        "GET /api/v1/destinations/shop/ga4",
+        "GET /api/v1/destinations/shop/ga4/match-quality",
+        "GET /api/v1/sites/shop/overview",
+        "GET /api/v1/sites/shop/profiles",
+        "GET /api/v1/settings/effective",
+        "GET /api/v1/warnings",
         "GET /api/v1/scripts",
         "GET /api/v1/scripts/diff?site=shop&vendor=ga4&script=/gtag/js",
         "POST /api/v1/scripts/approve",

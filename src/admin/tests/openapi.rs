@@ -33,6 +33,7 @@ pub(super) fn operations(document: &Value) -> Vec<(&str, String, &Value)> {
 pub(super) fn filled(path: &str) -> String {
     path.replace("{site}", "shop")
         .replace("{segment}", "pros")
+        .replace("{destination}", "ga4")
         .replace("{seq}", "12")
         .replace("{id}", "7")
 }

@@ -70,6 +70,9 @@ pub struct EventFacts {
     /// The vendor that receives this event in its forwarded beacon.
     #[serde(default, rename = "told", skip_serializing_if = "Option::is_none")]
     pub forwarded_to: Option<String>,
+    /// The one destination that an operator's test event is for.
+    #[serde(default, rename = "testOf", skip_serializing_if = "Option::is_none")]
+    pub test_of: Option<String>,
     /// True if the sender proved to be one of the site's servers, so its claims about the visitor are trusted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_server: bool,

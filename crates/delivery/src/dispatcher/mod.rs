@@ -1,9 +1,11 @@
 //! The dispatcher of all destinations' workers: starts, replaces and stops them according to the settings.
 
 mod accounts;
+mod inspection;
 mod pausing;
 mod supervisor;
 
+pub use inspection::DestinationInspection;
 pub use pausing::PauseError;
 
 use std::collections::BTreeMap;
@@ -18,17 +20,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::supervisor::WorkerSupervisor;
+use super::activity::DestinationActivity;
 use super::context::WorkerContext;
 use super::destination_client::{BatchCaller, DestinationClient};
 use super::egress::{EgressClient, EgressSettings};
 use super::exchange::FailedAttemptLog;
+use super::match_quality::MatchQualityCache;
 use super::settings::DestinationSettings;
 use super::status::{DestinationStatus, PauseInitiator};
 use tagway_core::clock::SharedClock;
 use tagway_core::feed::LiveFeed;
 use tagway_core::metrics::{DestinationLabels, Metrics, SharedName};
 use tagway_settings::SecretRedactor;
-use tagway_storage::journal::{Journal, JournalError, ReaderId, SiteId};
+use tagway_storage::journal::{Journal, JournalError, ReaderId, ReaderPause, SiteId};
 use tagway_storage::profile::ProfileService;
 use tagway_vendors::VendorCall;
 
@@ -128,6 +132,7 @@ impl DestinationHandle {
 pub struct DeliveryDispatcher {
     shared: DeliveryContext,
     running: Mutex<BTreeMap<DestinationKey, RunningWorker>>,
+    match_quality: MatchQualityCache,
     tasks: TaskTracker,
     /// Locked while workers are started and stopped.
     apply_lock: tokio::sync::Mutex<()>,
@@ -152,6 +157,8 @@ struct RunningWorker {
     ended: CancellationToken,
     wake: Arc<Notify>,
     status: watch::Receiver<DestinationStatus>,
+    /// The operator's pause, if there is one.
+    pause: Option<ReaderPause>,
 }
 
 impl DeliveryDispatcher {
@@ -159,7 +166,15 @@ impl DeliveryDispatcher {
     pub fn new(shared: DeliveryContext) -> Self {
         let (running, tasks) = (Mutex::default(), TaskTracker::new());
         let (changing, settling) = (tokio::sync::Mutex::default(), Arc::default());
-        Self { shared, running, tasks, apply_lock: changing, settlement_lock: settling }
+        let match_quality = MatchQualityCache::default();
+        Self {
+            shared,
+            running,
+            match_quality,
+            tasks,
+            apply_lock: changing,
+            settlement_lock: settling,
+        }
     }
 
     /// Makes the running workers match `sites`: starts new ones, restarts changed ones where they stood, stops
@@ -184,18 +199,19 @@ impl DeliveryDispatcher {
                 wanted.insert(key, (site, settings));
             }
         }
-        self.stop_all_but(|key, running| {
-            wanted.get(key).is_some_and(|(_, settings)| {
-                **settings == running.setup.settings && running.setup.egress == *egress
+        let stopped = self
+            .stop_all_but(|key, running| {
+                wanted.get(key).is_some_and(|(_, settings)| {
+                    **settings == running.setup.settings && running.setup.egress == *egress
+                })
             })
-        })
-        .await;
+            .await;
         for (key, (site, settings)) in wanted {
             if !self.running.lock().contains_key(&key) {
                 let (site, settings) = (site.clone(), settings.clone());
                 let (client, egress) = (client.clone(), egress.clone());
                 let setup = WorkerSetup { site, settings, client, egress };
-                let running = self.start(setup).await?;
+                let running = self.start(setup, stopped.get(&key).cloned()).await?;
                 self.running.lock().insert(key, running);
             }
         }
@@ -211,14 +227,7 @@ impl DeliveryDispatcher {
     /// Lists the running destinations.
     pub fn running_destinations(&self) -> Vec<RunningDestination> {
         let running = self.running.lock();
-        let running = running.iter().map(|(key, running)| RunningDestination {
-            site: key.site.clone(),
-            destination: key.destination.clone(),
-            reader: running.reader,
-            vendor: running.setup.settings.vendor,
-            status: *running.status.borrow(),
-        });
-        running.collect()
+        running.iter().map(|(key, running)| inspection::summary(key, running)).collect()
     }
 
     /// Returns a handle of a destination, if it runs and is not paused.
@@ -243,38 +252,51 @@ impl DeliveryDispatcher {
     /// Stops every worker: running calls may end, ended events are settled.
     pub async fn stop(&self) {
         let _turn = self.apply_lock.lock().await;
-        self.stop_all_but(|_, _| false).await;
+        drop(self.stop_all_but(|_, _| false).await);
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    async fn stop_all_but(&self, keep: impl Fn(&DestinationKey, &RunningWorker) -> bool) {
-        let stopped: Vec<RunningWorker> = {
+    /// Stops the workers that are not to be kept. Returns the activities of their destinations.
+    async fn stop_all_but(
+        &self,
+        keep: impl Fn(&DestinationKey, &RunningWorker) -> bool,
+    ) -> BTreeMap<DestinationKey, Arc<DestinationActivity>> {
+        let stopped: Vec<(DestinationKey, RunningWorker)> = {
             let mut running = self.running.lock();
             let gone: Vec<_> = running
                 .iter()
                 .filter(|(key, running)| !keep(key, running))
                 .map(|(key, _)| key.clone())
                 .collect();
-            gone.iter().filter_map(|key| running.remove(key)).collect()
+            gone.iter().filter_map(|key| running.remove_entry(key)).collect()
         };
-        for running in &stopped {
+        for (_, running) in &stopped {
             running.stop.cancel();
         }
-        for running in &stopped {
+        for (_, running) in &stopped {
             running.ended.cancelled().await;
         }
+        let activity =
+            |(key, it): (_, RunningWorker)| (key, it.destination_client.activity.clone());
+        stopped.into_iter().map(activity).collect()
     }
 
-    async fn start(&self, setup: WorkerSetup) -> Result<RunningWorker, WorkerApplyError> {
+    /// Starts a destination, with the activity of its last worker if it had one.
+    async fn start(
+        &self,
+        setup: WorkerSetup,
+        activity: Option<Arc<DestinationActivity>>,
+    ) -> Result<RunningWorker, WorkerApplyError> {
         let WorkerSetup { site, settings, client, .. } = &setup;
         let DeliveryContext { journal, profiles, metrics, runtime, .. } = &self.shared;
         let reader = journal.reader(site.id, &settings.name).await?;
         let position = journal.position(reader).await?;
-        let paused = match (settings.paused, journal.is_paused(reader).await?) {
+        let pause = self.unexpired_pause(reader).await?;
+        let paused = match (settings.paused, &pause) {
             (true, _) => Some(PauseInitiator::Configuration),
-            (false, true) => Some(PauseInitiator::Operator),
-            (false, false) => None,
+            (false, Some(_)) => Some(PauseInitiator::Operator),
+            (false, None) => None,
         };
         let status = paused.map_or(DestinationStatus::Running, DestinationStatus::Paused);
         let (status, seen) = watch::channel(status);
@@ -284,7 +306,10 @@ impl DeliveryDispatcher {
             DestinationLabels { site: site.name.clone(), destination: settings.name.clone() };
         metrics.destination_up.get_or_create(&labels).set(paused.is_none().into());
         metrics.destination_paused.get_or_create(&labels).set(paused.is_some().into());
-        let line = Arc::new(self.build_client(labels, settings, client.clone(), stop.clone()));
+        let activity =
+            activity.unwrap_or_else(|| Arc::new(DestinationActivity::new(self.shared.clock.now())));
+        let line = self.build_client(labels, settings, (client.clone(), activity), stop.clone());
+        let line = Arc::new(line);
         let running = RunningWorker {
             destination_client: line,
             setup,
@@ -293,6 +318,7 @@ impl DeliveryDispatcher {
             ended,
             wake,
             status: seen,
+            pause,
         };
         if paused.is_some() {
             running.ended.cancel();
@@ -332,7 +358,7 @@ impl DeliveryDispatcher {
         &self,
         labels: DestinationLabels,
         settings: &DestinationSettings,
-        egress: EgressClient,
+        (egress, activity): (EgressClient, Arc<DestinationActivity>),
         stop: CancellationToken,
     ) -> DestinationClient {
         let DeliveryContext { journal, clock, feed, metrics, redaction, .. } = &self.shared;
@@ -349,6 +375,7 @@ impl DeliveryDispatcher {
             feed: feed.clone(),
             metrics: metrics.clone(),
             failures: FailedAttemptLog::default(),
+            activity,
             kept_chars: journal.letter_chars(),
             settlement_lock: self.settlement_lock.clone(),
         }

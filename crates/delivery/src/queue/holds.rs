@@ -137,8 +137,9 @@ impl Queue {
         let EventArrival { seq, attempt, left, now, .. } = *arrival;
         let Some(VisitorIdentity { keys, is_known }) = visitor else { return false };
         let settings = &self.context.settings;
-        // A visitor with an id for one event alone cannot be recognised later.
-        let is_placeholder = keys.is_empty() || event.facts.ephemeral_id;
+        // A visitor with an id for one event alone cannot be recognised later, and that of a test event is none.
+        let is_placeholder =
+            keys.is_empty() || event.facts.ephemeral_id || event.facts.test_of.is_some();
         if attempt > NO_ATTEMPTS || is_placeholder || !settings.is_for(event) {
             return false;
         }

@@ -73,6 +73,7 @@ pub use sqlite::{MIGRATIONS, SqliteSegmentStore};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -149,6 +150,26 @@ pub struct SegmentRunSummary {
     /// The fingerprint of the evaluated rule.
     #[serde(skip)]
     pub fingerprint: String,
+}
+
+/// The runs whose sizes are stored: a month of daily ones.
+const TREND_RUNS: i64 = 30;
+
+/// The number of a segment's members after a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct SegmentSize {
+    /// The start of the run.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// The number of members.
+    pub size: u64,
+}
+
+impl SegmentSize {
+    /// Builds the size of a stored run, which began at this time in milliseconds since 1970.
+    fn new(at_ms: i64, size: u64) -> Self {
+        Self { at: Timestamp::from_millisecond(at_ms).unwrap_or_default(), size }
+    }
 }
 
 /// The membership of a profile in a segment, and its start or end.
@@ -305,6 +326,9 @@ pub trait SegmentStore: Send + Sync {
         took_ms: i64,
         fingerprint: String,
     ) -> Result<SegmentRunSummary, SegmentError>;
+
+    /// Returns the sizes of the last runs, at most [`TREND_RUNS`], in their order.
+    async fn trend(&self, segment: SegmentId) -> Result<Vec<SegmentSize>, SegmentError>;
 
     /// Returns these people as operators see them: those who still exist, in their order.
     async fn people(

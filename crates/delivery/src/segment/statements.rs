@@ -38,6 +38,23 @@ pub(super) const END_RUN: &str =
     "UPDATE segments SET begun_at = NULL, ran_at = ?2, took_ms = ?3, size = ?4,
      added = ?5, removed = ?6, fingerprint = ?7 WHERE id = ?1";
 
+/// Stores the size of a run, for the trend.
+pub(super) const INSERT_RUN: &str =
+    "INSERT INTO segment_runs (segment, at, size) VALUES (?1, ?2, ?3)
+     ON CONFLICT (segment, at) DO UPDATE SET size = excluded.size";
+
+/// Deletes the sizes of runs before the last ones.
+pub(super) const DELETE_OLD_RUNS: &str = "DELETE FROM segment_runs WHERE segment = ?1 AND at NOT IN
+     (SELECT at FROM segment_runs WHERE segment = ?1 ORDER BY at DESC LIMIT ?2)";
+
+/// Selects the sizes of a segment's last runs, in their order.
+pub(super) const SELECT_RUNS: &str =
+    "SELECT at, size FROM segment_runs WHERE segment = ?1 ORDER BY at";
+
+/// Deletes the sizes of a deleted segment's runs.
+pub(super) const DELETE_RUNS: &str = "DELETE FROM segment_runs WHERE segment = ?1
+     AND NOT EXISTS (SELECT 1 FROM segments WHERE id = ?1)";
+
 /// Deletes some memberships of a deleted segment.
 pub(super) const DELETE_SOME_MEMBERSHIPS: &str =
     "DELETE FROM memberships WHERE segment = ?1 AND profile IN

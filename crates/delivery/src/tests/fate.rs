@@ -1,7 +1,7 @@
 //! Tests of lookups of events' outcomes, and of paused destinations.
 
 use super::*;
-use tagway_storage::journal::{EventAtReader, LastVendorCall, ReaderEventState};
+use tagway_storage::journal::{EventAtReader, LastVendorCall, ReaderEventState, ReaderPause};
 use tagway_vendors::{VendorCallError, VendorReply, classify_reply};
 
 /// Makes a real call for each event of a batch alone.
@@ -138,7 +138,7 @@ async fn paused_destination_keeps_events_and_resumes_where_it_stood() {
     bench.run(&[("one", one.clone()), ("two", two.clone())]).await;
     bench.append([(1, "v", "x")]).await;
     bench.settled("one").await;
-    let paused = bench.dispatcher.set_paused("shop", "one", true).await.unwrap();
+    let paused = bench.dispatcher.pause("shop", "one", ReaderPause::default()).await.unwrap();
     assert_eq!(paused, DestinationStatus::Paused(PauseInitiator::Operator));
     bench.append([(2, "v", "x"), (3, "w", "x")]).await;
     bench.settled("two").await;
@@ -149,9 +149,74 @@ async fn paused_destination_keeps_events_and_resumes_where_it_stood() {
     assert!(bench.dispatcher.destination_handle("shop", "one").is_none(), "segments wait as well");
     assert!(bench.dispatcher.is_configured("shop", "one"));
     assert_eq!((bench.ledger("one").await.pending, one.taken()), (2, vec![1]));
-    bench.dispatcher.set_paused("shop", "one", false).await.unwrap();
+    bench.dispatcher.resume("shop", "one").await.unwrap();
     bench.settled("one").await;
     assert_eq!(one.taken(), [1, 2, 3]);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pause_ends_at_its_time_and_is_stored_with_its_reason() {
+    let bench = DeliveryTestBench::new().await;
+    let taking = ScriptedDestination::new(BatchScope::Site, always(Outcome::Delivered));
+    bench.run(&[("one", taking.clone())]).await;
+    let now = tagway_core::clock::Clock::now(&SystemClock);
+    let hour = jiff::SignedDuration::from_hours(1);
+    let past = ReaderPause::new("ana", "", now, Some(now - hour));
+    let refused = bench.dispatcher.pause("shop", "one", past).await;
+    assert!(matches!(refused, Err(PauseError::Past)), "{refused:?}");
+    let pause = ReaderPause::new("ana", "broken tag", now, Some(now + hour));
+    bench.dispatcher.pause("shop", "one", pause.clone()).await.unwrap();
+    bench.append([(1, "v", "x")]).await;
+    // A reload reads the pause from the journal.
+    bench.apply(Vec::new()).await;
+    bench.run(&[("one", taking.clone())]).await;
+    let stored =
+        |bench: &DeliveryTestBench| bench.dispatcher.inspect_destinations()[0].pause.clone();
+    assert_eq!(stored(&bench), Some(pause.clone()));
+    let early = pause.until.unwrap() - jiff::SignedDuration::from_millis(1);
+    assert_eq!(bench.dispatcher.resume_due(early).await.unwrap(), 0);
+    assert_eq!(bench.reader("one").status, DestinationStatus::Paused(PauseInitiator::Operator));
+    assert_eq!(bench.dispatcher.resume_due(pause.until.unwrap()).await.unwrap(), 1);
+    bench.settled("one").await;
+    assert_eq!((taking.taken(), stored(&bench)), (vec![1], None));
+    let reader = bench.reader("one").reader;
+    assert_eq!(bench.journal.pause(reader).await.unwrap(), None);
+    // A pause that ended while the process did not run is lifted at the start.
+    bench.apply(Vec::new()).await;
+    let over = ReaderPause { until: Some(now - hour), ..pause };
+    bench.journal.set_pause(reader, Some(over)).await.unwrap();
+    bench.run(&[("one", taking.clone())]).await;
+    assert_eq!(bench.reader("one").status, DestinationStatus::Running);
+    assert_eq!(bench.journal.pause(reader).await.unwrap(), None);
+    bench.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn activity_has_the_last_failure_and_survives_a_pause() {
+    let bench = DeliveryTestBench::new().await;
+    let script: OutcomeScript = Box::new(|event, _| match event.event.label() {
+        "bad" => Outcome::Dead(OutcomeReason::detailed("refused", "HTTP 400")),
+        _ => Outcome::Delivered,
+    });
+    let taking = ScriptedDestination::new(BatchScope::Site, script);
+    bench.run(&[("one", taking.clone())]).await;
+    let activity = || bench.dispatcher.inspect_destinations()[0].activity.clone();
+    assert_eq!(activity().credentials, CredentialState::Unknown);
+    bench
+        .append([(1, "v", "bad"), (2, "w", "unwanted"), (3, "w", "unwanted"), (4, "x", "good")])
+        .await;
+    bench.settled("one").await;
+    bench.dispatcher.pause("shop", "one", ReaderPause::default()).await.unwrap();
+    let seen = activity();
+    assert_eq!(seen.last_failure.unwrap().reason, OutcomeReason::detailed("refused", "HTTP 400"));
+    assert_eq!(seen.credentials, CredentialState::Accepted);
+    assert_eq!(seen.skipped, [("unwanted", 2)].into());
+    bench.dispatcher.resume("shop", "one").await.unwrap();
+    taking.now_answer(Box::new(|_, _| Outcome::Unauthorised(OutcomeReason::new("unauthorised"))));
+    bench.append([(5, "v", "x")]).await;
+    bench.eventually("one", |_, status| status == DestinationStatus::Unauthorised).await;
+    assert_eq!(activity().credentials, CredentialState::Refused);
     bench.end().await;
 }
 
@@ -167,9 +232,9 @@ async fn pause_of_the_configuration_is_not_lifted_by_operators() {
         bench.reader("crm").status,
         DestinationStatus::Paused(PauseInitiator::Configuration)
     );
-    let refused = bench.dispatcher.set_paused("shop", "crm", false).await;
+    let refused = bench.dispatcher.resume("shop", "crm").await;
     assert!(matches!(refused, Err(PauseError::Configured)), "{refused:?}");
-    let unknown = bench.dispatcher.set_paused("shop", "other", true).await;
+    let unknown = bench.dispatcher.pause("shop", "other", ReaderPause::default()).await;
     assert!(matches!(unknown, Err(PauseError::Unknown)), "{unknown:?}");
     assert_eq!(bench.ledger("crm").await.pending, 1);
     bench.apply(Vec::new()).await;

@@ -13,6 +13,7 @@
 mod dedupe;
 mod guard;
 mod outcome;
+mod pause;
 mod settings;
 mod sqlite;
 mod subject;
@@ -24,6 +25,7 @@ pub use outcome::{
     EndedEvent, Ending, EventAtReader, EventHistory, LastVendorCall, OutcomeCause,
     ReaderEventState, StoredOutcome,
 };
+pub use pause::ReaderPause;
 pub use settings::{AppendDurability, JOURNAL_SETTINGS, JournalSettings};
 pub use sqlite::{MIGRATIONS, SqliteJournal};
 pub use subject::{
@@ -413,11 +415,15 @@ pub trait Journal: Send + Sync {
     /// Returns the most characters of a request, or of a reply, that are kept with a dead letter.
     fn letter_chars(&self) -> usize;
 
-    /// Returns true if an operator has paused the reader.
-    async fn is_paused(&self, reader: ReaderId) -> Result<bool, JournalError>;
+    /// Returns the operator's pause of the reader, if there is one.
+    async fn pause(&self, reader: ReaderId) -> Result<Option<ReaderPause>, JournalError>;
 
-    /// Records durably whether the reader is paused.
-    async fn set_paused(&self, reader: ReaderId, is_paused: bool) -> Result<(), JournalError>;
+    /// Records durably the operator's pause of the reader, or its end.
+    async fn set_pause(
+        &self,
+        reader: ReaderId,
+        pause: Option<ReaderPause>,
+    ) -> Result<(), JournalError>;
 
     /// Removes what retention no longer keeps at `now`, in small steps. Returns the number of events
     /// removed.

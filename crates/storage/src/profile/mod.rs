@@ -53,6 +53,7 @@ mod public;
 mod read_through;
 mod reader_guard;
 mod rows;
+mod search;
 mod service;
 mod settings;
 mod sqlite;
@@ -77,6 +78,7 @@ pub use profile_store::{
 };
 pub use projection::{ProfileProjection, ProjectionConfig, update_of};
 pub use public::PublicProfilePaths;
+pub use search::{FoundProfile, ProfilePage, ProfileSearch, SearchPosition};
 pub use service::{ProfileService, VisitorProfile};
 pub use settings::{
     LookupTimeoutPolicy, PROFILE_SETTINGS, ProfileBackend, ProfileLimits, ProfileSettings,

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Identity, ProfileChanges, ProfileError, ProfileId, ProfileUpdate, SubjectProfile};
+use super::{
+    Identity, ProfileChanges, ProfileError, ProfileId, ProfilePage, ProfileSearch, ProfileUpdate,
+    SubjectProfile,
+};
 use crate::journal::{PersonNameDigest, SiteId};
 use tagway_core::event::{ComputedAttributes, ProfileView};
 
@@ -69,6 +72,13 @@ pub trait ProfileStore: Send + Sync {
         site: SiteId,
         name: String,
     ) -> Result<Vec<SubjectProfile>, ProfileError>;
+
+    /// Searches profiles by a name or its beginning, a page at a time.
+    async fn search(
+        &self,
+        site: SiteId,
+        search: ProfileSearch,
+    ) -> Result<ProfilePage, ProfileError>;
 
     /// Erases the profiles that one of these names is an identity of, except those of users who are not
     /// among the names.

@@ -357,6 +357,10 @@ impl ProfileProjection {
                 return None;
             }
         };
+        // An operator's test event is about no person.
+        if event.facts.test_of.is_some() {
+            return None;
+        }
         let seen = self.counting.as_ref();
         let agents = self.profiles.agents();
         let seen = seen.and_then(|counters| Activity::of(&event, counters.as_ref(), agents));

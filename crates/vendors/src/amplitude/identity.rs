@@ -14,9 +14,17 @@ use serde_json::Value;
 use super::settings::AmplitudeSettings;
 use super::values::MAX_TEXT_CHARS;
 use super::{VENDOR, device_context};
+use crate::match_keys::MatchWeight::High;
+use crate::match_keys::{MatchKey, RAISE_BROWSER, RAISE_USER_ID, key};
 use crate::products;
 use tagway_core::event::EnrichedEvent;
 use tagway_core::values::time::read_date_text;
+
+/// The ids by which Amplitude joins events.
+pub(super) const MATCH_KEYS: &[MatchKey] = &[
+    key("user_id", "Your own user id", "/user_id", High, RAISE_USER_ID),
+    key("device_id", "Browser or device", "/device_id", High, RAISE_BROWSER),
+];
 
 /// The ids that Amplitude refuses, in lower case.
 const REFUSED_IDS: &[&str] = &[

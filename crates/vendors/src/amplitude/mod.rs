@@ -65,6 +65,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "amplitude",
     deduplication: "recognises repetitions by insert_id, within 7 days of each other",
     aliases: &["Amplitude", "Actions Amplitude", "Amplitude (Actions)"],
+    match_keys: identity::MATCH_KEYS,
     cookies: &["AMP_*"],
     settings: settings::SETTINGS,
     destination: Some(|section, endpoint| {
@@ -121,6 +122,16 @@ impl Destination for AmplitudeDestination {
 
     fn price_use(&self) -> PriceUse {
         PriceUse::Orders
+    }
+
+    fn match_data(&self, event: &EnrichedEvent) -> serde_json::Value {
+        let cookie = identity::sdk_cookie(event, &self.settings);
+        let ids = identity::AmplitudeIds::of(event, cookie.as_ref());
+        serde_json::json!({ "user_id": ids.user, "device_id": ids.device })
+    }
+
+    fn can_deduplicate(&self, event: &EnrichedEvent) -> Option<bool> {
+        Some(self.hit(event).is_ok())
     }
 
     fn admit_event(&self, event: &EnrichedEvent, _now: Timestamp) -> Result<(), Outcome> {

@@ -32,6 +32,7 @@ pub const NAME: &str = "forward";
 /// Its entry in the list of vendors.
 pub static VENDOR: Vendor = Vendor {
     name: NAME,
+    match_keys: &[],
     settings: SETTINGS,
     destination: Some(|section, endpoint| Box::new(ForwardDestination::read(section, endpoint))),
     ..Vendor::EMPTY

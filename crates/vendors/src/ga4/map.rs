@@ -14,6 +14,8 @@ use super::rules::{self, Ga4EventRule, Ga4ItemPolicy, NUMBERS, RESERVED_EVENTS, 
 use super::settings::Ga4Settings;
 use super::user_data::Ga4UserData;
 use crate::email::is_email;
+use crate::match_keys::MatchWeight::{High, Low, Medium};
+use crate::match_keys::{MatchKey, RAISE_BROWSER, RAISE_IP, RAISE_USER_AGENT, RAISE_USER_ID, key};
 use crate::person::EventPerson;
 use crate::{Outcome, products};
 use tagway_core::event::{
@@ -60,6 +62,35 @@ const PAGE_DUPLICATES: &[&str] = &[
 /// Properties of other events that have parameters of their own.
 const TRACK_DUPLICATES: &[&str] =
     &["session_id", "session_number", "engagement_time_msec", "value", "currency"];
+
+/// The identifiers by which Google joins events: of a browser, of a user, and of a person for advertisements.
+pub(super) const MATCH_KEYS: &[MatchKey] = &[
+    key("client_id", "Browser", "/client_id", High, RAISE_BROWSER),
+    key("user_id", "Your own user id", "/user_id", High, RAISE_USER_ID),
+    key(
+        "email",
+        "E-mail address",
+        "/user_data/sha256_email_address",
+        Medium,
+        "set `user_data = true` in the destination's settings, and send `email` with identify",
+    ),
+    key(
+        "phone",
+        "Telephone number",
+        "/user_data/sha256_phone_number",
+        Medium,
+        "set `user_data = true` in the destination's settings, and send `phone` with identify",
+    ),
+    key(
+        "name",
+        "Name and address",
+        "/user_data/address",
+        Low,
+        "set `user_data = true` in the destination's settings, and send name and `address` with identify",
+    ),
+    key("ip", "IP address", "/ip_override", Low, RAISE_IP),
+    key("user_agent", "Browser's name", "/user_agent", Low, RAISE_USER_AGENT),
+];
 
 /// The members of the request's body that all its events share.
 #[derive(Clone, Debug, PartialEq, Serialize)]

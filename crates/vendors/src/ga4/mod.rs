@@ -57,6 +57,7 @@ pub static VENDOR: Vendor = Vendor {
     aliases: &["Google Analytics 4", "Google Analytics 4 Web", "Google Analytics 4 (GA4)", "GA4"],
     cookies: &["_ga", "_ga_*"],
     settings: settings::SETTINGS,
+    match_keys: map::MATCH_KEYS,
     destination: Some(|section, endpoint| {
         Box::new(Ga4Destination { settings: Ga4Settings::read(section, endpoint) })
     }),
@@ -124,6 +125,19 @@ impl Destination for Ga4Destination {
 
     fn price_use(&self) -> PriceUse {
         PriceUse::Orders
+    }
+
+    fn match_data(&self, event: &EnrichedEvent) -> serde_json::Value {
+        let hit = self.hit(event);
+        let envelope = hit.as_ref().as_ref().ok().map(|hit| &hit.envelope);
+        serde_json::to_value(envelope).unwrap_or_default()
+    }
+
+    fn can_deduplicate(&self, event: &EnrichedEvent) -> Option<bool> {
+        // GA4 recognises purchases only, by their transaction.
+        let hit = self.hit(event);
+        let hit = hit.as_ref().as_ref().ok().filter(|hit| hit.name == "purchase")?;
+        Some(hit.params.contains("\"transaction_id\":"))
     }
 
     fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Result<(), Outcome> {

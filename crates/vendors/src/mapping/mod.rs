@@ -229,14 +229,23 @@ impl EventMapping {
     ///
     /// Returns a [`WithheldReason`] if the destination is not to get the event.
     pub fn apply(&self, event: EnrichedEvent) -> Result<EnrichedEvent, WithheldReason> {
-        self.apply_noting(event, None)
+        self.apply_noting(event, None, &self.omissions)
+    }
+
+    /// Returns the same without counting what fails: for a rehearsal of events that were delivered before.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`WithheldReason`] if the destination is not to get the event.
+    pub fn rehearse(&self, event: EnrichedEvent) -> Result<EnrichedEvent, WithheldReason> {
+        self.apply_noting(event, None, &OmissionCounters::new(self.rules.len()))
     }
 
     /// Returns the values that rules set but this event does not get, with the reasons.
     pub fn missing(&self, event: EnrichedEvent) -> Vec<MissingValue> {
         let mut missing = Vec::new();
         // Callers that apply the mapping report why an event is withheld.
-        drop(self.apply_noting(event, Some(&mut missing)));
+        drop(self.apply_noting(event, Some(&mut missing), &self.omissions));
         missing
     }
 
@@ -244,6 +253,7 @@ impl EventMapping {
         &self,
         event: EnrichedEvent,
         missing: Option<&mut Vec<MissingValue>>,
+        left_out: &OmissionCounters,
     ) -> Result<EnrichedEvent, WithheldReason> {
         if !self.condition.is_for(event.event.kind, event.event.label()) {
             return Err(WithheldReason::NotSelected);
@@ -268,7 +278,7 @@ impl EventMapping {
         if let Some(traits) = &self.traits {
             draft.keep_traits(|key| traits.matches(key));
         }
-        let mut notes = MappingDiagnostics { left_out: &self.omissions, rule: 0, missing };
+        let mut notes = MappingDiagnostics { left_out, rule: 0, missing };
         for (index, rule) in self.rules.iter().enumerate() {
             notes.rule = index;
             let is_for = rule.condition.is_for(draft.event.kind, draft.event.label());
@@ -282,7 +292,7 @@ impl EventMapping {
                 rule.apply(&mut draft, &self.templates, &context, &mut notes);
             }
         }
-        self.omissions.add(MappingBound::Mapping, draft.refused);
+        left_out.add(MappingBound::Mapping, draft.refused);
         self.add_defaults(&mut draft);
         let MappingDraft { event: mapped, profile, .. } = draft;
         Ok(EnrichedEvent::new(event.seq, Arc::new(mapped), Arc::new(profile)))

@@ -46,7 +46,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Uri};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::map::{MetaEvent, map};
 use self::settings::MetaSettings;
@@ -71,6 +71,7 @@ pub static VENDOR: Vendor = Vendor {
         "Facebook Conversions",
         "Facebook Pixel",
     ],
+    match_keys: user::MATCH_KEYS,
     cookies: &[cookies::FBP, cookies::FBC],
     issue_cookies: Some(cookies::issue_cookies),
     settings: settings::SETTINGS,
@@ -179,6 +180,18 @@ impl Destination for MetaDestination {
         let unmentioned =
             || Outcome::Retry { reason: OutcomeReason::new("no_outcome"), after: None };
         ends.into_iter().map(|end| end.unwrap_or_else(unmentioned)).collect()
+    }
+
+    fn match_data(&self, event: &EnrichedEvent) -> Value {
+        let hit = self.hit(event);
+        let json = hit.as_ref().as_ref().ok().map(|hit| hit.json.as_str());
+        let mut body: Value =
+            json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+        body.get_mut("user_data").map(Value::take).unwrap_or_default()
+    }
+
+    fn can_deduplicate(&self, event: &EnrichedEvent) -> Option<bool> {
+        Some(self.hit(event).is_ok())
     }
 
     fn missing_list_settings(&self) -> &'static [&'static str] {

@@ -13,6 +13,11 @@ use super::normalise::{self, hashed};
 use super::settings::MetaSettings;
 use super::source::APP;
 use crate::email::is_email;
+use crate::match_keys::MatchWeight::{High, Low, Medium};
+use crate::match_keys::{
+    MatchKey, RAISE_ADDRESS, RAISE_EMAIL, RAISE_IP, RAISE_NAME, RAISE_PHONE, RAISE_USER_AGENT,
+    RAISE_USER_ID, key,
+};
 use crate::person::EventPerson;
 use crate::products;
 use tagway_core::event::EnrichedEvent;
@@ -22,6 +27,37 @@ const MAX_USER_AGENT_CHARS: usize = 1000;
 
 /// The longest of Meta's own numbers of a person, in bytes; a longer text is none.
 const MAX_NUMBER_CHARS: usize = 64;
+
+/// The data in the order of its use to Meta (https://www.facebook.com/business/help/765081237991954).
+pub(super) const MATCH_KEYS: &[MatchKey] = &[
+    key("email", "E-mail address", "/em", High, RAISE_EMAIL),
+    key("phone", "Telephone number", "/ph", High, RAISE_PHONE),
+    key(
+        "fbc",
+        "Click on an advertisement",
+        "/fbc",
+        High,
+        "load the SDK on every landing page of advertisements, so that the click (`fbclid`) is kept",
+    ),
+    key("external_id", "Your own user id", "/external_id", Medium, RAISE_USER_ID),
+    key(
+        "fbp",
+        "Meta's browser id",
+        "/fbp",
+        Medium,
+        "load the SDK in the page, and pass the cookie `_fbp` with events of servers",
+    ),
+    key("ip", "IP address", "/client_ip_address", Medium, RAISE_IP),
+    key("user_agent", "Browser's name", "/client_user_agent", Medium, RAISE_USER_AGENT),
+    key("first_name", "First name", "/fn", Low, RAISE_NAME),
+    key("last_name", "Last name", "/ln", Low, RAISE_NAME),
+    key("city", "City", "/ct", Low, RAISE_ADDRESS),
+    key("state", "State", "/st", Low, RAISE_ADDRESS),
+    key("postal_code", "Postal code", "/zp", Low, RAISE_ADDRESS),
+    key("country", "Country", "/country", Low, RAISE_ADDRESS),
+    key("birthday", "Date of birth", "/db", Low, "send `birthday` with identify"),
+    key("gender", "Gender", "/ge", Low, "send `gender` with identify"),
+];
 
 /// One digest, in a list as Meta requires.
 type MetaDigestList = Option<[String; 1]>;

@@ -10,7 +10,15 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::settings::MixpanelIdMerge;
+use crate::match_keys::MatchWeight::High;
+use crate::match_keys::{MatchKey, RAISE_BROWSER, RAISE_USER_ID, key};
 use tagway_core::event::EnrichedEvent;
+
+/// The ids by which Mixpanel joins events.
+pub(super) const MATCH_KEYS: &[MatchKey] = &[
+    key("user_id", "Your own user id", "/user_id", High, RAISE_USER_ID),
+    key("device_id", "Browser or device", "/device_id", High, RAISE_BROWSER),
+];
 
 /// Ids that Mixpanel rejects as mistakes.
 const DISALLOWED: [&str; 16] = [

@@ -69,6 +69,7 @@ pub static VENDOR: Vendor = Vendor {
     name: "mixpanel",
     deduplication: "recognises repetitions by $insert_id, the time and the visitor",
     aliases: &["Mixpanel", "Mixpanel (Actions)", "Actions Mixpanel"],
+    match_keys: identity::MATCH_KEYS,
     settings: settings::SETTINGS,
     destination: Some(|section, endpoint| {
         Box::new(MixpanelDestination { settings: MixpanelSettings::read(section, endpoint) })
@@ -130,6 +131,15 @@ impl Destination for MixpanelDestination {
 
     fn price_use(&self) -> PriceUse {
         PriceUse::Numbers
+    }
+
+    fn match_data(&self, event: &EnrichedEvent) -> serde_json::Value {
+        let ids = identity::MixpanelIds::of(event);
+        serde_json::json!({ "user_id": ids.user, "device_id": ids.device })
+    }
+
+    fn can_deduplicate(&self, event: &EnrichedEvent) -> Option<bool> {
+        Some(self.plan(event).is_ok())
     }
 
     fn admit_event(&self, event: &EnrichedEvent, now: Timestamp) -> Result<(), Outcome> {

@@ -23,7 +23,7 @@ use super::statements::{self, to_postgres_parameters};
 use super::{
     MembershipChange, MembershipFilter, MembershipPage, ProfileBitSet, ProfileSelection,
     RuleEvaluation, SegmentError, SegmentId, SegmentMembership, SegmentRecord, SegmentRunSummary,
-    SegmentStore,
+    SegmentSize, SegmentStore, TREND_RUNS,
 };
 use tagway_storage::journal::SiteId;
 use tagway_storage::postgres::{
@@ -35,7 +35,8 @@ use tagway_storage::profile::ProfileId;
 /// milliseconds since 1970; `state` is 1 for a member, 0 for a former one.
 pub const SCHEMA: PostgresMigrations = PostgresMigrations {
     name: "segments",
-    steps: &["
+    steps: &[
+        "
     CREATE TABLE segments (
         id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         site BIGINT NOT NULL,
@@ -74,7 +75,17 @@ pub const SCHEMA: PostgresMigrations = PostgresMigrations {
         is_sure BIGINT NOT NULL,
         PRIMARY KEY (sync, profile)
     );
-    "],
+    ",
+        // The sizes of the last runs.
+        "
+    CREATE TABLE segment_runs (
+        segment BIGINT NOT NULL,
+        at BIGINT NOT NULL,
+        size BIGINT NOT NULL,
+        PRIMARY KEY (segment, at)
+    );
+    ",
+    ],
 };
 
 /// The memory for one query: the sets of people in a rule are built in it, some 50 bytes each. With less,
@@ -329,8 +340,15 @@ impl SegmentStore for PostgresSegmentStore {
         let parameters: [&(dyn ToSql + Sync); 7] =
             [&segment.0, &at_ms, &took_ms, &size, &added, &removed, &fingerprint];
         self.execute(statements::END_RUN, &parameters).await?;
+        self.execute(statements::INSERT_RUN, &[&segment.0, &at_ms, &size]).await?;
+        self.execute(statements::DELETE_OLD_RUNS, &[&segment.0, &TREND_RUNS]).await?;
         let (size, added, removed) = (count(size), count(added), count(removed));
         Ok(SegmentRunSummary { at_ms, took_ms, size, added, removed, fingerprint })
+    }
+
+    async fn trend(&self, segment: SegmentId) -> Result<Vec<SegmentSize>, SegmentError> {
+        let size = |row: &Row| Ok(SegmentSize::new(row.try_get(0)?, count(row.try_get(1)?)));
+        self.query(statements::SELECT_RUNS, &[&segment.0], size).await
     }
 
     async fn people(
@@ -361,7 +379,11 @@ impl SegmentStore for PostgresSegmentStore {
                 .await?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let removed = transaction.execute(&fewer, &[&segment.0, &limit]).await?;
-            for statement in [statements::DELETE_EMPTY_SYNCS, statements::DELETE_SEGMENT] {
+            for statement in [
+                statements::DELETE_EMPTY_SYNCS,
+                statements::DELETE_SEGMENT,
+                statements::DELETE_RUNS,
+            ] {
                 transaction.execute(&to_postgres_parameters(statement), &[&segment.0]).await?;
             }
             transaction.commit().await?;

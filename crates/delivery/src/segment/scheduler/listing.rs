@@ -7,9 +7,13 @@ use serde_json::Value;
 
 use super::super::counters::RuleCounterProgress;
 use super::super::sync::{SyncManager, SyncOverview};
-use super::super::{MembershipUnit, SegmentError, SegmentRecord, SegmentRunSummary, SiteSegments};
+use super::super::{
+    MembershipFilter, MembershipUnit, ProfileSelection, SegmentError, SegmentRecord,
+    SegmentRunSummary, SegmentSize, SiteSegments,
+};
 use super::SegmentScheduler;
 use tagway_core::metrics::SharedName;
+use tagway_storage::profile::ProfileId;
 
 /// A segment as operators see it. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
@@ -36,6 +40,8 @@ pub struct SegmentOverview {
     pub is_running: bool,
     /// The number of members now: `ran` has that of the last run.
     pub members: u64,
+    /// The sizes of the last runs, at most 30, in their order.
+    pub trend: Vec<SegmentSize>,
     /// The summary of the last run.
     pub ran: Option<SegmentRunSummary>,
     /// The time when it is due.
@@ -66,9 +72,11 @@ impl SegmentScheduler {
             let counters = self.counters(site).await?;
             for segment in &site.segments {
                 let known = stored.iter().find(|known| *known.name == *segment.name);
-                let members = match known {
-                    Some(known) => self.store.size(known.id).await?,
-                    None => 0,
+                let (members, trend) = match known {
+                    Some(known) => {
+                        (self.store.size(known.id).await?, self.store.trend(known.id).await?)
+                    }
+                    None => (0, Vec::new()),
                 };
                 listed.push(SegmentOverview {
                     site: site.name.clone(),
@@ -84,6 +92,7 @@ impl SegmentScheduler {
                         .collect(),
                     is_running: known.is_some_and(|known| known.begun_at.is_some()),
                     members,
+                    trend,
                     ran: known.and_then(|known| known.last_run.clone()),
                     due_ms: self.due(site, segment, known, now),
                     counting: counters
@@ -96,6 +105,36 @@ impl SegmentScheduler {
             listed.extend(Self::list_orphaned_syncs(site, &states, &stored));
         }
         Ok(listed)
+    }
+
+    /// Returns the names of the site's segments that each of these people is a member of.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SegmentError`] if the store cannot be read.
+    pub async fn memberships(
+        &self,
+        of: &str,
+        profiles: &[ProfileId],
+    ) -> Result<BTreeMap<ProfileId, Vec<SharedName>>, SegmentError> {
+        let mut memberships = BTreeMap::<ProfileId, Vec<SharedName>>::new();
+        let sites = self.sites.load_full();
+        let Some(site) = sites.iter().find(|site| *site.name == *of) else {
+            return Ok(memberships);
+        };
+        if profiles.is_empty() {
+            return Ok(memberships);
+        }
+        let known = self.store.list_segments(site.id).await?;
+        for segment in &site.segments {
+            let Some(known) = known.iter().find(|it| *it.name == *segment.name) else { continue };
+            let these = ProfileSelection::These(profiles.to_vec());
+            let page = self.store.page(known.id, MembershipFilter::Members, these).await?;
+            for member in page {
+                memberships.entry(member.profile).or_default().push(segment.name.clone());
+            }
+        }
+        Ok(memberships)
     }
 
     /// Lists the syncs that destinations still have of deleted segments of the site.

@@ -19,7 +19,7 @@ use super::statements;
 use super::{
     MembershipChange, MembershipFilter, MembershipPage, ProfileBitSet, ProfileSelection,
     RuleEvaluation, SegmentError, SegmentId, SegmentMembership, SegmentRecord, SegmentRunSummary,
-    SegmentStore,
+    SegmentSize, SegmentStore, TREND_RUNS,
 };
 use tagway_storage::journal::SiteId;
 use tagway_storage::profile::ProfileId;
@@ -30,7 +30,8 @@ use tagway_storage::store::{SqliteMigrations, SqliteStore};
 /// surely was, 2 for one that it failed to remove.
 pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     name: "segments",
-    steps: &["
+    steps: &[
+        "
     CREATE TABLE segments (
         id INTEGER PRIMARY KEY,
         site INTEGER NOT NULL,
@@ -69,7 +70,17 @@ pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
         is_sure INTEGER NOT NULL,
         PRIMARY KEY (sync, profile)
     ) WITHOUT ROWID;
-    "],
+    ",
+        // The sizes of the last runs.
+        "
+    CREATE TABLE segment_runs (
+        segment INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        PRIMARY KEY (segment, at)
+    ) WITHOUT ROWID;
+    ",
+    ],
 };
 
 /// The segment store in the embedded database.
@@ -217,8 +228,19 @@ impl SegmentStore for SqliteSegmentStore {
         let counting = self.query_one(statements::COUNT_CHANGES, (segment.0, at_ms), sizes);
         let (size, added, removed): (u64, u64, u64) = counting.await?;
         let parameters = (segment.0, at_ms, took_ms, size, added, removed, fingerprint.clone());
-        self.execute_durably(statements::END_RUN, parameters).await?;
+        let ended = self.store.write_durably(move |c| {
+            c.execute(statements::END_RUN, parameters)?;
+            c.execute(statements::INSERT_RUN, (segment.0, at_ms, size))?;
+            c.execute(statements::DELETE_OLD_RUNS, (segment.0, TREND_RUNS))?;
+            Ok(())
+        });
+        ended.await?;
         Ok(SegmentRunSummary { at_ms, took_ms, size, added, removed, fingerprint })
+    }
+
+    async fn trend(&self, segment: SegmentId) -> Result<Vec<SegmentSize>, SegmentError> {
+        let size = |row: &Row<'_>| Ok(SegmentSize::new(row.get(0)?, row.get(1)?));
+        self.query(statements::SELECT_RUNS, [segment.0], size).await
     }
 
     async fn people(
@@ -242,6 +264,7 @@ impl SegmentStore for SqliteSegmentStore {
             let removed = c.execute(statements::DELETE_SOME_MEMBERSHIPS, (segment.0, limit))?;
             c.execute(statements::DELETE_EMPTY_SYNCS, [segment.0])?;
             c.execute(statements::DELETE_SEGMENT, [segment.0])?;
+            c.execute(statements::DELETE_RUNS, [segment.0])?;
             Ok(removed < limit)
         });
         Ok(removed.await?)

@@ -99,6 +99,10 @@ impl SegmentStore for FatalSegmentStore {
         Ok(ended)
     }
 
+    async fn trend(&self, _segment: SegmentId) -> Result<Vec<SegmentSize>, SegmentError> {
+        Ok(Vec::new())
+    }
+
     async fn people(
         &self,
         _profiles: Vec<ProfileId>,

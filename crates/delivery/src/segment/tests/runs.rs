@@ -75,7 +75,28 @@ in_every_backend!(
     preview_samples_people_from_the_whole_range,
     deleted_segment_is_removed_in_pieces,
     list_reports_event_names_without_counts,
+    trend_has_the_sizes_of_the_last_runs,
 );
+
+async fn trend_has_the_sizes_of_the_last_runs(bed: SegmentTestBed) {
+    let bed = bed.with(3).await;
+    let segment = segment("a", rule(json!({ "trait": "plan", "=": "pro" })));
+    for n in 0..35 {
+        if n == 34 {
+            bed.execute("UPDATE profiles SET traits = '{}' WHERE id = 1").await;
+        }
+        bed.run(&segment, 1000 * n).await;
+    }
+    let (scheduler, _) = bed.scheduler(Arc::new(ManualClock::new(NOW.parse().unwrap())));
+    let segments = vec![Arc::new(segment)];
+    scheduler.apply(vec![SiteSegments { id: SITE, name: "shop".into(), segments }]);
+    let trend = scheduler.list(None).await.unwrap().remove(0).trend;
+    let seen: Vec<(i64, u64)> = trend.iter().map(|it| (it.at.as_second(), it.size)).collect();
+    let expected: Vec<(i64, u64)> = (5..35).map(|n| (n, if n == 34 { 2 } else { 3 })).collect();
+    assert_eq!(seen, expected);
+    let members = scheduler.memberships("shop", &[ProfileId(1), ProfileId(2)]).await.unwrap();
+    assert_eq!(members, [(ProfileId(2), vec!["a".into()])].into());
+}
 
 async fn list_reports_event_names_without_counts(bed: SegmentTestBed) {
     let bed = bed.with(3).await;

@@ -5,7 +5,7 @@
 //! events (place, received_at, flags, message, body)   place = site << 46 | seq
 //! gaps   (site, first, last)                          evicted events between others: `gaps`
 //! readers(id, site, name, active, start_seq, cursor, ahead, missed,
-//!         delivered, skipped, dead, replayed, paused)
+//!         delivered, skipped, dead, replayed, paused, pause)
 //! outcomes (reader, bucket, part, at, causes, runs)   see `outcomes`
 //! parked (reader, seq, due_at, attempt, received_at, body)   body only if the event has left
 //! dead   (id, reader, seq, reason, detail, at, received_at, body,
@@ -56,7 +56,7 @@ use super::{
     AppendCallback, AppendError, AppendOutcome, DeadLetterRecord, DeadLetterSelection,
     EventHistory, Journal, JournalError, JournalHead, JournalReadLimits, JournalRecord,
     JournalSettings, JournalUsage, NewJournalRecord, ParkedRecord, PoisonGuard, ReaderAccount,
-    ReaderId, ReaderPosition, ReaderSettlement, ReplayPlan, SiteId, SuppressionList,
+    ReaderId, ReaderPause, ReaderPosition, ReaderSettlement, ReplayPlan, SiteId, SuppressionList,
 };
 use crate::store::{SqliteStore, StoreReadError, StoreWriteError};
 use tagway_core::clock::SharedClock;
@@ -377,18 +377,17 @@ impl Journal for SqliteJournal {
         self.settings.letter_chars
     }
 
-    async fn is_paused(&self, reader: ReaderId) -> Result<bool, JournalError> {
-        self.read_db(move |c| {
-            c.query_row("SELECT paused FROM readers WHERE id = ?", [reader.0], |row| row.get(0))
-        })
-        .await
+    async fn pause(&self, reader: ReaderId) -> Result<Option<ReaderPause>, JournalError> {
+        self.read_db(move |c| position::pause(c, reader)).await
     }
 
-    async fn set_paused(&self, reader: ReaderId, is_paused: bool) -> Result<(), JournalError> {
-        let pause = self.store.write_durably(move |c| {
-            c.execute("UPDATE readers SET paused = ? WHERE id = ?", (is_paused, reader.0)).map(drop)
-        });
-        pause.await.map_err(JournalError::Write)
+    async fn set_pause(
+        &self,
+        reader: ReaderId,
+        pause: Option<ReaderPause>,
+    ) -> Result<(), JournalError> {
+        let set = self.store.write_durably(move |c| position::set_pause(c, reader, pause.as_ref()));
+        set.await.map_err(JournalError::Write)
     }
 
     async fn retain(&self, now: Timestamp) -> Result<u64, JournalError> {

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::super::{
     JournalReadLimits, JournalRecord, ParkedRecord, ReaderAccount, ReaderId, ReaderLedger,
-    ReaderPosition, SiteId,
+    ReaderPause, ReaderPosition, SiteId,
 };
 use super::{IDENTIFIES, MAX_SEQ, newest, place, site_of, text_bytes, time};
 
@@ -134,6 +134,33 @@ pub(super) fn set_position(
     connection
         .prepare_cached("UPDATE readers SET cursor = ?, ahead = ? WHERE id = ?")?
         .execute((position.cursor, ahead, reader.0))
+        .map(drop)
+}
+
+/// Reads the operator's pause of a reader.
+pub(super) fn pause(
+    connection: &Connection,
+    reader: ReaderId,
+) -> rusqlite::Result<Option<ReaderPause>> {
+    let sql = "SELECT paused, pause FROM readers WHERE id = ?";
+    connection.prepare_cached(sql)?.query_row([reader.0], |row| {
+        let stored: Option<String> = row.get(1)?;
+        // A pause of an earlier version has no details, and one that cannot be read is a pause all the same.
+        let details = stored.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        Ok(row.get::<_, bool>(0)?.then_some(details))
+    })
+}
+
+/// Stores the operator's pause of a reader, or its end.
+pub(super) fn set_pause(
+    connection: &Connection,
+    reader: ReaderId,
+    pause: Option<&ReaderPause>,
+) -> rusqlite::Result<()> {
+    let details = pause.and_then(|pause| serde_json::to_string(pause).ok());
+    connection
+        .prepare_cached("UPDATE readers SET paused = ?, pause = ? WHERE id = ?")?
+        .execute((pause.is_some(), details, reader.0))
         .map(drop)
 }
 

@@ -109,5 +109,9 @@ pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     CREATE INDEX dead_event ON dead (reader, seq);
     ALTER TABLE readers ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
     ",
+        // The author, reason and end of an operator's pause, as JSON.
+        "
+    ALTER TABLE readers ADD COLUMN pause TEXT;
+    ",
     ],
 };

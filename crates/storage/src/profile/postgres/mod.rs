@@ -21,6 +21,7 @@ mod load;
 mod people;
 mod save;
 mod schema;
+mod search;
 mod text;
 
 pub use schema::SCHEMA;
@@ -38,7 +39,8 @@ use super::batch::{UpdateBatch, UpdateBatchOutcome};
 use super::statement_cache::{StatementCacheDelta, UnchangedStatementCache};
 use super::{
     ComputedSnapshot, ExpiryOutcome, ExpiryRequest, Identity, PageProfile, ProfileChanges,
-    ProfileError, ProfileId, ProfileLimits, ProfileStore, ProfileUpdate, SubjectProfile, stitch,
+    ProfileError, ProfileId, ProfileLimits, ProfilePage, ProfileSearch, ProfileStore,
+    ProfileUpdate, SubjectProfile, stitch,
 };
 use crate::journal::{PersonNameDigest, SiteId};
 use crate::postgres::{PostgresClient, PostgresDatabase, PostgresError, encoded};
@@ -367,6 +369,18 @@ impl ProfileStore for PostgresProfileStore {
             people::subjects(&client, number, &name).await
         };
         Ok(self.database.with_timeout(looking).await?)
+    }
+
+    async fn search(
+        &self,
+        site: SiteId,
+        search: ProfileSearch,
+    ) -> Result<ProfilePage, ProfileError> {
+        let searching = async {
+            let (client, number) = self.client(site).await?;
+            search::search(&client, number, &search).await
+        };
+        Ok(self.database.with_timeout(searching).await?)
     }
 
     async fn erase(

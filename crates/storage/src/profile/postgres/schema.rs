@@ -84,5 +84,10 @@ pub const SCHEMA: PostgresMigrations = PostgresMigrations {
     CREATE TABLE profile_counts (site BIGINT PRIMARY KEY, claimed BIGINT NOT NULL);
     INSERT INTO profile_counts SELECT site, count(*) FROM profiles GROUP BY site;
     ",
+        // For lists of a site's profiles, the newest first.
+        "
+    CREATE INDEX profiles_newest ON profiles (site, id);
+    DROP INDEX profiles_site;
+    ",
     ],
 };

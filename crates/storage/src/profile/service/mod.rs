@@ -19,8 +19,8 @@ use super::trait_source::{
 };
 use super::{
     ChangedProfiles, CounterStore, ExpiryPosition, ExpiryRequest, Identity, IdentityKind,
-    LookupTimeoutPolicy, PageProfile, ProfileChanges, ProfileError, ProfileSettings, ProfileStore,
-    ProfileUpdate, SubjectProfile, UserAgentParser, identities,
+    LookupTimeoutPolicy, PageProfile, ProfileChanges, ProfileError, ProfilePage, ProfileSearch,
+    ProfileSettings, ProfileStore, ProfileUpdate, SubjectProfile, UserAgentParser, identities,
 };
 use crate::journal::{PersonNameDigest, SiteId};
 use tagway_core::event::{ComputedAttributes, Event, JsonObject, ProfileView};
@@ -322,6 +322,15 @@ impl ProfileService {
         self.metrics.profiles_evicted.inc_by(changes.evicted);
         self.record_and_publish(site, upto, changes);
         Ok(())
+    }
+
+    /// Searches profiles by a name or its beginning, a page at a time.
+    pub async fn search(
+        &self,
+        site: SiteId,
+        search: ProfileSearch,
+    ) -> Result<ProfilePage, ProfileError> {
+        self.store.search(site, search).await
     }
 
     /// Removes some of the unknown visitors who were not seen since then.

@@ -110,6 +110,15 @@ impl ProfileStore for SlowProfileStore {
         Ok(Vec::new())
     }
 
+    async fn search(
+        &self,
+        site: SiteId,
+        search: ProfileSearch,
+    ) -> Result<ProfilePage, ProfileError> {
+        let _unused = (site, search);
+        Ok(ProfilePage::default())
+    }
+
     async fn erase(
         &self,
         _site: SiteId,

@@ -5,6 +5,7 @@ mod details;
 mod expire;
 mod node;
 mod rows;
+mod search;
 mod subject;
 
 pub use node::{MIGRATIONS as NODE_MIGRATIONS, node};
@@ -21,8 +22,8 @@ use super::batch::{UpdateBatch, UpdateBatchOutcome};
 use super::statement_cache::UnchangedStatementCache;
 use super::{
     ComputedSnapshot, CounterStore, ExpiryOutcome, ExpiryRequest, Identity, PageProfile,
-    ProfileChanges, ProfileError, ProfileId, ProfileLimits, ProfileStore, ProfileUpdate,
-    SubjectProfile,
+    ProfileChanges, ProfileError, ProfileId, ProfileLimits, ProfilePage, ProfileSearch,
+    ProfileStore, ProfileUpdate, SubjectProfile,
 };
 use crate::journal::{PersonNameDigest, SiteId};
 use crate::store::{SqliteMigrations, SqliteStore};
@@ -122,6 +123,10 @@ pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
     CREATE INDEX profiles_claimed ON profiles (site, last_seen, id) WHERE rank = 0;
     CREATE TABLE profile_counts (site INTEGER PRIMARY KEY, claimed INTEGER NOT NULL);
     INSERT INTO profile_counts SELECT site, count(*) FROM profiles GROUP BY site;
+    ",
+        // For lists of a site's profiles, the newest first.
+        "
+    CREATE INDEX profiles_site ON profiles (site, id);
     ",
     ],
 };
@@ -269,6 +274,14 @@ impl ProfileStore for SqliteProfileStore {
         name: String,
     ) -> Result<Vec<SubjectProfile>, ProfileError> {
         Ok(self.store.read(move |c| subject::subjects(c, site, &name)).await?)
+    }
+
+    async fn search(
+        &self,
+        site: SiteId,
+        search: ProfileSearch,
+    ) -> Result<ProfilePage, ProfileError> {
+        Ok(self.store.read(move |c| search::search(c, site, &search)).await?)
     }
 
     async fn erase(

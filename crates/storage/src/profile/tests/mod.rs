@@ -6,6 +6,7 @@ mod model;
 mod projection;
 mod ranks;
 mod refused;
+mod search;
 mod stitching;
 
 use serde_json::json;

@@ -16,9 +16,9 @@ use crate::journal::{
 };
 use crate::profile::{
     self, ComputedSnapshot, ExpiryOutcome, ExpiryRequest, Identity, LookupTimeoutPolicy,
-    PageProfile, ProfileChanges, ProfileError, ProfileId, ProfileLimits, ProfileProjection,
-    ProfileService, ProfileStore, ProfileUpdate, ProjectionConfig, SiteProfileSettings,
-    SqliteProfileStore, SubjectProfile,
+    PageProfile, ProfileChanges, ProfileError, ProfileId, ProfileLimits, ProfilePage,
+    ProfileProjection, ProfileSearch, ProfileService, ProfileStore, ProfileUpdate,
+    ProjectionConfig, SiteProfileSettings, SqliteProfileStore, SubjectProfile,
 };
 use crate::store::{CommitSyncMode, SqliteStore};
 use tagway_core::clock::{Clock, ManualClock};
@@ -117,6 +117,14 @@ impl ProfileStore for UnavailableStore {
         name: String,
     ) -> Result<Vec<SubjectProfile>, ProfileError> {
         self.store.subjects(site, name).await
+    }
+
+    async fn search(
+        &self,
+        site: SiteId,
+        search: ProfileSearch,
+    ) -> Result<ProfilePage, ProfileError> {
+        self.store.search(site, search).await
     }
 
     async fn erase(
