@@ -52,6 +52,11 @@ const UNITS: readonly [Intl.RelativeTimeFormatUnit & ("day" | "hour" | "minute" 
   ["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1],
 ];
 
+const DAY_MS = 86_400_000;
+
+/** Returns true within a day of the present, where a relative time says more than a date. */
+export const isNear = (at: string | number): boolean => Math.abs(new Date(at).getTime() - now.value) < DAY_MS;
+
 /** Relative to the present: "3 minutes ago". */
 export function relative(at: string | number): string {
   const seconds = Math.round((new Date(at).getTime() - now.value) / 1000);
