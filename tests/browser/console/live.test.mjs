@@ -68,13 +68,13 @@ test("live by keyboard: j and k step, Enter opens, Escape closes, p pauses, c cl
 test("the filters are the address, and the address is the filters", () => withConsole("#/live?outcome=dead", {}, async (page) => {
   await settled(page, "Live");
   await rows(page).first().waitFor();
-  for (const text of await rows(page).allInnerTexts()) assert.match(text, /failed/);
+  for (const text of await rows(page).allTextContents()) assert.match(text, /failed/);
   await page.getByRole("searchbox", { name: "Event" }).fill("!Order*");
   await page.waitForURL(/event=%21Order/);
   await page.getByRole("combobox", { name: "What became of it" }).selectOption("skipped");
   await page.waitForURL(/outcome=skipped/);
   await rows(page).filter({ hasText: "skipped" }).first().waitFor();
-  for (const text of await rows(page).allInnerTexts()) {
+  for (const text of await rows(page).allTextContents()) {
     assert.match(text, /skipped/);
     assert.doesNotMatch(text, /Order Completed/);
   }
@@ -95,6 +95,24 @@ test("new events appear by themselves, also after the stream broke", () => withC
   mock.shop.record(mock.shop.act(Date.now(), "shop", 0.75));
   await rows(page).nth(0).getByText("Product Added").waitFor();
   assert.equal(await rows(page).count(), 2, "events that the gateway tells again are shown once");
+}));
+
+test("an open event hears of its own fate while the rest waits", () => withConsole("#/live", { isEmpty: true }, async (page, mock) => {
+  await settled(page, "Live");
+  const record = mock.shop.act(Date.now(), "shop", 0.75);
+  const { site, seq, message_id, event } = record;
+  const at = new Date().toISOString();
+  mock.emit({ what: "accepted", at, site, seq, message_id, event, format: "segment", source: "sdk", visitor: "abcdef…" });
+  await rows(page).first().click();
+  await page.getByText("Paused while an event is open.").waitFor();
+  mock.emit({ what: "accepted", at, site, seq: seq + 1, message_id: "later", event: "Later", format: "segment" });
+  mock.emit({ what: "settled", at, site, seq, message_id, event, destination: "meta", outcome: "dead", reason: "rejected", attempt: 2, milliseconds: 77 });
+  await rows(page).first().getByText("meta").waitFor();
+  await page.getByText("attempt 2").waitFor();
+  assert.equal(await rows(page).count(), 1);
+  await page.keyboard.press("Escape");
+  await rows(page).nth(1).waitFor();
+  assert.match(await rows(page).first().textContent(), /Later/);
 }));
 
 test("a hidden tab has no stream", () => withConsole("#/live", {}, async (page, mock) => {

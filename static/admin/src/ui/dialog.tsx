@@ -100,12 +100,12 @@ function Confirm({ title, body, act, isDanger, word, close, done }: Confirmation
       <div class="dialog-text">{body}</div>
       {word && (
         <label class="field"><span>{word.label}</span>
-          <input value={typed} onInput={(event) => setTyped(event.currentTarget.value)} autocomplete="off" spellcheck={false} />
+          <input value={typed} autofocus onInput={(event) => setTyped(event.currentTarget.value)} autocomplete="off" spellcheck={false} />
         </label>
       )}
       <footer>
         <Button onClick={close}>{t("cancel")}</Button>
-        <Button type="submit" kind={isDanger ? "danger" : "main"} disabled={!isReady}>{act}</Button>
+        <Button type="submit" kind={isDanger ? "danger" : "main"} autofocus={!word && !isDanger} disabled={!isReady}>{act}</Button>
       </footer>
     </form>
   );

@@ -11,7 +11,7 @@ const t = texts({
   show: "Personendaten zeigen", hide: "Personendaten verbergen", note: "Das Protokoll hält fest, dass du nachsiehst.",
 });
 
-/** Whether personal data of `subject` is asked for; looking at another subject masks again. */
+/** The wish to see personal data of `subject`; another subject is masked again. */
 export function useReveal(subject: string): { isShown: boolean; toggle: () => void } {
   const [shown, setShown] = useState<string | null>(null);
   const isShown = shown === subject;
