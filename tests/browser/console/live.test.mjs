@@ -102,11 +102,11 @@ test("an open event hears of its own fate while the rest waits", () => withConso
   const record = mock.shop.act(Date.now(), "shop", 0.75);
   const { site, seq, message_id, event } = record;
   const at = new Date().toISOString();
-  mock.emit({ what: "accepted", at, site, seq, message_id, event, format: "segment", source: "sdk", visitor: "abcdef…" });
+  mock.shop.push({ what: "accepted", at, site, seq, message_id, event, format: "segment", source: "sdk", visitor: "abcdef…" });
   await rows(page).first().click();
   await page.getByText("Paused while an event is open.").waitFor();
-  mock.emit({ what: "accepted", at, site, seq: seq + 1, message_id: "later", event: "Later", format: "segment" });
-  mock.emit({ what: "settled", at, site, seq, message_id, event, destination: "meta", outcome: "dead", reason: "rejected", attempt: 2, milliseconds: 77 });
+  mock.shop.push({ what: "accepted", at, site, seq: seq + 1, message_id: "later", event: "Later", format: "segment" });
+  mock.shop.push({ what: "settled", at, site, seq, message_id, event, destination: "meta", outcome: "dead", reason: "rejected", attempt: 2, milliseconds: 77 });
   await rows(page).first().getByText("meta").waitFor();
   await page.getByText("attempt 2").waitFor();
   assert.equal(await rows(page).count(), 1);

@@ -44,6 +44,13 @@ function parse(line: string): FeedLine | null {
   }
 }
 
+/** Parts the lines into those about the events that are `known`, or about the feed itself, and the others. */
+export function partition(lines: readonly string[], known: (seq: number) => boolean): [ours: string[], others: string[]] {
+  const [ours, others]: [string[], string[]] = [[], []];
+  for (const line of lines) (line.startsWith(MISSED) || seqsIn(line).some(known) ? ours : others).push(line);
+  return [ours, others];
+}
+
 /**
  * Reads the newest `most` of the events that are new on the page, and everything about these and about the
  * events that are `known`. What is about an event that `isPassed` is about nothing on the page.

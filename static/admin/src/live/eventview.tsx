@@ -8,7 +8,7 @@ import { texts } from "../i18n";
 import { asProblem, useResource } from "../resource";
 import { link } from "../router";
 import { me } from "../session";
-import { Badge, Button, Loading, OutcomeBadge, Reason, Time } from "../ui/basics";
+import { Badge, Button, Copy, Loading, OutcomeBadge, Reason, Time } from "../ui/basics";
 import { JsonView, parsed } from "../ui/json";
 import { Fault, Loaded } from "../ui/page";
 import { useReveal } from "../ui/reveal";
@@ -19,11 +19,11 @@ import type { Fate } from "./rows";
 const t = texts({
   event: "The event", masked: "Personal data is hidden.", reveal: "Show it", reveal_note: "This is written into the audit log.", attempt: "attempt {n}", until: "waits until", dropped: "Left out", request: "Request", reply: "Reply", no_reply: "no reply",
   calls: "{n} {n|call|calls} to the vendor", last_call: "The last call", letter: "Open the failed event", nowhere: "No destination has it yet.", due: "next try",
-  would_skip: "would be skipped", would_send: "would be sent", would_die: "would fail", would_hold: "would be held", would_retry: "would be tried again", would_pause: "would wait: the credentials are refused", mapped: "After the mapping", show: "Show what each vendor would get", before: "before it was sent again: {word}",
+  would_skip: "would be skipped", would_send: "would be sent", would_die: "would fail", would_hold: "would be held", would_retry: "would be tried again", would_pause: "would wait: the credentials are refused", mapped: "After the mapping", curl: "Copy as cURL", show: "Show what each vendor would get", before: "before it was sent again: {word}",
 }, {
   event: "Das Ereignis", masked: "Personenbezogene Daten sind verborgen.", reveal: "Zeigen", reveal_note: "Das wird im Protokoll vermerkt.", attempt: "Versuch {n}", until: "wartet bis", dropped: "Weggelassen", request: "Anfrage", reply: "Antwort", no_reply: "keine Antwort",
   calls: "{n} {n|Anruf|Anrufe} beim Anbieter", last_call: "Der letzte Anruf", letter: "Das gescheiterte Ereignis öffnen", nowhere: "Noch hat es kein Ziel.", due: "nächster Versuch",
-  would_skip: "würde übersprungen", would_send: "würde gesendet", would_die: "würde scheitern", would_hold: "würde zurückgehalten", would_retry: "würde erneut versucht", would_pause: "würde warten: Zugangsdaten abgelehnt", mapped: "Nach der Abbildung", show: "Zeigen, was jeder Anbieter bekäme", before: "bevor es erneut gesendet wurde: {word}",
+  would_skip: "würde übersprungen", would_send: "würde gesendet", would_die: "würde scheitern", would_hold: "würde zurückgehalten", would_retry: "würde erneut versucht", would_pause: "würde warten: Zugangsdaten abgelehnt", mapped: "Nach der Abbildung", curl: "Als cURL kopieren", show: "Zeigen, was jeder Anbieter bekäme", before: "bevor es erneut gesendet wurde: {word}",
 });
 
 /** The canonical event; hidden data is shown to those who may ask for it. */
@@ -153,6 +153,15 @@ const WOULD = {
   sent: ["would_send", "good"], skipped: ["would_skip", "quiet"], dead: ["would_die", "bad"], held: ["would_hold", "wait"], retry: ["would_retry", "warn"], paused: ["would_pause", "warn"],
 } as const satisfies Record<string, readonly [string, Tone]>;
 
+/** A text in the quotes of a shell. */
+const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
+
+/** The request as a command; its secrets are redacted already. */
+function curl({ method, url, headers, body }: { method: string; url: string; headers: Record<string, string>; body: string }): string {
+  const fields = Object.entries(headers).map(([name, value]) => `-H ${quoted(`${name}: ${value}`)}`);
+  return ["curl", "-X", method, quoted(url), ...fields, "--data-raw", quoted(body)].join(" ");
+}
+
 function Would({ code }: { code: string }) {
   const found = code in WOULD ? WOULD[code as keyof typeof WOULD] : null;
   return found ? <Badge tone={found[1]}>{t(found[0])}</Badge> : <OutcomeBadge code={code} />;
@@ -183,6 +192,7 @@ export function Rehearse({ site, seq, event, isOpen = false }: {
               {it.request && (
                 <details class="calls">
                   <summary><code>{it.request.method} {it.request.url}</code></summary>
+                  <p class="curl"><Copy text={curl(it.request)} label={t("curl")} /></p>
                   <div class="call exchange">
                     {it.mapped !== null && <JsonView value={it.mapped} label={t("mapped")} open={3} marked={event === null ? undefined : changedPaths(event, it.mapped)} />}
                     <JsonView value={parsed(it.request.body)} label={t("request")} open={4} />

@@ -4,7 +4,7 @@
 import { batch, signal } from "@preact/signals";
 import { pieces, Problem, type Happening, type Parameters } from "../api";
 import { asProblem } from "../resource";
-import { choose, countAccepted } from "./choose";
+import { choose, countAccepted, partition } from "./choose";
 import { apply, newRow, rowId, seqsOf, type Row } from "./rows";
 
 /** The events on the page. */
@@ -49,6 +49,8 @@ export class Feed {
   #seqs = new Map<number, number>();
   #gone = new Set<number>();
   #pieces: string[] = [];
+  /** The lines that wait for the end of a pause: none is about an event on the page. */
+  #held: string[] = [];
   #length = 0;
   #lost = 0;
   #controller: AbortController | null = null;
@@ -85,6 +87,7 @@ export class Feed {
     this.#seqs.clear();
     this.#gone.clear();
     this.#pieces = [];
+    this.#held = [];
     this.#length = 0;
     this.#lost = 0;
     batch(() => {
@@ -103,6 +106,8 @@ export class Feed {
   resume(): void {
     this.#isPaused = false;
     if (this.state.value === "paused") this.state.value = "live";
+    this.#pieces = [...this.#held, ...this.#pieces];
+    this.#held = [];
     this.#draw();
   }
 
@@ -146,14 +151,16 @@ export class Feed {
       this.#length += piece.length;
       if (this.#length > WAITING) this.#shorten();
       if (this.#isPaused) this.waiting.value += countAccepted(piece);
-      else this.#plan();
+      this.#plan();
     }
   }
 
   /** Drops the older half of what waits, and counts the events in it. */
   #shorten(): void {
-    const half = this.#pieces.splice(0, Math.ceil(this.#pieces.length / 2));
-    this.#length = this.#pieces.reduce((sum, it) => sum + it.length, 0);
+    const all = [...this.#held, ...this.#pieces];
+    const half = all.splice(0, Math.ceil(all.length / 2));
+    [this.#held, this.#pieces] = [[], all];
+    this.#length = all.reduce((sum, it) => sum + it.length, 0);
     this.#lost += half.reduce((sum, it) => sum + countAccepted(it), 0);
   }
 
@@ -162,16 +169,36 @@ export class Feed {
     const due = Math.max(0, this.#drawnAt + Math.max(CALM_MS, this.#cost * SHARE) - performance.now());
     this.#timer = setTimeout(() => requestAnimationFrame(() => {
       this.#timer = 0;
-      if (!this.#isPaused) this.#draw();
+      if (this.#isPaused) this.#follow();
+      else this.#draw();
     }), due) as unknown as number;
+  }
+
+  /** Takes the complete lines; the start of another stays. */
+  #take(): string[] {
+    const lines = this.#pieces.join("").split("\n");
+    const rest = lines.pop() ?? "";
+    this.#pieces = rest ? [rest] : [];
+    return lines;
+  }
+
+  /** In a pause, what is about events on the page still reaches them; the rest waits. */
+  #follow(): void {
+    const known = (seq: number) => this.#seqs.has(seq);
+    const [ours, others] = partition(this.#take(), known);
+    const { happenings, missed } = choose(ours, 0, known, () => true);
+    this.#held.push(...others.map((it) => `${it}\n`));
+    this.#drawnAt = performance.now();
+    batch(() => {
+      this.#gather(happenings);
+      this.missed.value += missed;
+    });
   }
 
   #draw(): void {
     const start = performance.now();
-    const lines = this.#pieces.join("").split("\n");
-    const rest = lines.pop() ?? "";
-    this.#pieces = rest ? [rest] : [];
-    this.#length = rest.length;
+    const lines = this.#take();
+    this.#length = this.#pieces.reduce((sum, it) => sum + it.length, 0);
     // A first load may fill the page; afterwards only so much is drawn at once.
     const most = this.rows.value.length === 0 ? ROWS : this.#fresh;
     const { happenings, passed, missed } = choose(lines, most, (seq) => this.#seqs.has(seq), (seq) => this.#gone.has(seq));

@@ -97,28 +97,32 @@ function Chain({ shown }: { shown: AuditChain }) {
   );
 }
 
-/** Details are a text for people, or JSON. */
-function Detail({ text }: { text: string }) {
-  const value: Json = parsed(text);
-  return value !== null && typeof value === "object" ? <JsonView value={value} label={t("detail")} /> : <p class="muted detail">{text}</p>;
-}
+/** A detail that is more than a line of text. */
+const structured = (detail: string | null): Json => {
+  const value = detail === null ? null : parsed(detail);
+  return value !== null && typeof value === "object" ? value : null;
+};
 
 function Entry({ row }: { row: AuditRow }) {
   const [isOpen, setOpen] = useState(false);
+  const detail = structured(row.detail);
   const line = (
     <>
       <Time at={row.at} />
-      <span class="said"><b>{row.actor || t("nobody")}</b> {act(row.action)} {row.object && <span class="object">{row.object}</span>}</span>
+      <span class="said">
+        <b>{row.actor || t("nobody")}</b> {act(row.action)} {row.object && <span class="object">{row.object}</span>}
+        {row.detail !== null && detail === null && <small class="muted"> · {row.detail}</small>}
+      </span>
       <small class="muted">{row.site && <>{row.site} · </>}{t("via", { way: way(row.via) })}</small>
       <code class="code">{row.action}</code>
     </>
   );
   return (
     <li>
-      {row.detail === null ? <div class="line">{line}</div> : (
+      {detail === null ? <div class="line">{line}</div> : (
         <>
           <button type="button" class="line" data-row aria-expanded={isOpen} onClick={() => setOpen(!isOpen)}>{line}</button>
-          {isOpen && <Detail text={row.detail} />}
+          {isOpen && <JsonView value={detail} label={t("detail")} />}
         </>
       )}
     </li>
