@@ -77,7 +77,7 @@ export function delivery(state) {
 
   const matching = (query) => shop.letters.filter((it) => {
     const is = (name) => !query[name] || it[name] === query[name];
-    return is("site") && is("destination") && is("reason") && is("event") && (!query.reply || it.reply === query.reply)
+    return is("site") && is("destination") && is("reason") && is("event") && (query.reply === undefined || it.reply === query.reply)
       && (!query.q || `${it.detail} ${it.reply} ${it.message_id}`.toLowerCase().includes(query.q.toLowerCase()))
       && (!query.from || it.at >= query.from) && (!query.to || it.at < query.to);
   });

@@ -39,7 +39,9 @@ test("the filters are in the address, and retry acts on all that match, after th
   assert.equal(mock.shop.letters.length, others + 14, "a plan changes nothing");
   await shot(page, "dead-retry");
   await assertAccessible(page);
-  await dialog.getByRole("button", { name: "Send 14 again" }).click();
+  const send = dialog.getByRole("button", { name: "Send 14 again" });
+  assert.equal(await send.evaluate((it) => it === document.activeElement), true, "the count leads on to the act");
+  await page.keyboard.press("Enter");
   await page.getByText("Nothing matches").waitFor();
   assert.equal(mock.shop.letters.length, others);
 }));
@@ -53,6 +55,21 @@ test("what failed after the list was read is not touched", () => withConsole("#/
   await page.getByRole("button", { name: `Delete ${before}` }).click();
   await page.getByText(`${before} events were deleted.`).waitFor();
   assert.equal(mock.shop.letters.filter((it) => it.destination === "warehouse").length, 1);
+}));
+
+test("a group without a reply is acted on alone", () => withConsole("#/dead", {}, async (page, mock) => {
+  const record = mock.shop.events.find((it) => it.site === "shop");
+  for (let count = 0; count < 3; count++) mock.shop.bury(record, "meta", { reason: "rejected", detail: "", status: null, reply: "" }, Date.now());
+  const others = mock.shop.letters.length - 3;
+  await page.reload();
+  await settled(page, "Failed events");
+  await page.getByRole("link", { name: /^rejected by the vendor\s*rejected$/ }).click();
+  await page.getByText("The vendor did not reply.").waitFor();
+  await page.getByRole("button", { name: "Retry all" }).click();
+  await page.getByText("without a reply").waitFor();
+  await page.getByRole("button", { name: "Send 3 again" }).click();
+  await page.getByText("3 events are sent again.").waitFor();
+  assert.equal(mock.shop.letters.length, others);
 }));
 
 test("one letter: by keyboard to it, retried, and back at the list", () => withConsole("#/dead", {}, async (page, mock) => {

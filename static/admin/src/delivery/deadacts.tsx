@@ -1,6 +1,6 @@
 // Retrying and dropping dead letters: the number comes first, and later ones are never touched.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { api, Problem } from "../api";
 import { texts } from "../i18n";
 import { asProblem } from "../resource";
@@ -13,11 +13,11 @@ import { reason } from "../words";
 
 const t = texts({
   retry: "Retry failed events", drop: "Drop failed events", will_retry: "{n} {n|event is|events are} sent again. What fails again comes back here with its new reply.", will_drop: "{n} {n|event is|events are} deleted for good: {n|it|they} can not be sent any more.", none: "No event fits any more: others may have acted meanwhile.",
-  later: "Events that fail from now on are not among them.", which: "These:", site: "site {site}", destination: "destination {destination}", reason: "reason: {reason}", event: "event {event}", q: "with “{q}”", from: "from {at}", to: "until {at}", reply: "with this reply", act_retry: "Send {n} again", act_drop: "Delete {n}",
+  later: "Events that fail from now on are not among them.", which: "These:", site: "site {site}", destination: "destination {destination}", reason: "reason: {reason}", event: "event {event}", q: "with “{q}”", from: "from {at}", to: "until {at}", reply: "with this reply", no_reply: "without a reply", act_retry: "Send {n} again", act_drop: "Delete {n}",
   cancel: "Cancel", retried: "{n} {n|event is|events are} sent again.", dropped: "{n} {n|event was|events were} deleted.",
 }, {
   retry: "Gescheiterte neu versuchen", drop: "Gescheiterte verwerfen", will_retry: "{n} {n|Ereignis wird|Ereignisse werden} noch einmal gesendet. Was wieder scheitert, kommt mit der neuen Antwort hierher zurück.", will_drop: "{n} {n|Ereignis wird|Ereignisse werden} endgültig gelöscht und {n|kann|können} nicht mehr gesendet werden.", none: "Kein Ereignis passt mehr: Andere waren wohl schneller.",
-  later: "Ereignisse, die erst jetzt scheitern, sind nicht darunter.", which: "Diese:", site: "Site {site}", destination: "Ziel {destination}", reason: "Grund: {reason}", event: "Ereignis {event}", q: "mit „{q}“", from: "ab {at}", to: "bis {at}", reply: "mit dieser Antwort", act_retry: "{n} neu senden", act_drop: "{n} löschen",
+  later: "Ereignisse, die erst jetzt scheitern, sind nicht darunter.", which: "Diese:", site: "Site {site}", destination: "Ziel {destination}", reason: "Grund: {reason}", event: "Ereignis {event}", q: "mit „{q}“", from: "ab {at}", to: "bis {at}", reply: "mit dieser Antwort", no_reply: "ohne Antwort", act_retry: "{n} neu senden", act_drop: "{n} löschen",
   cancel: "Abbrechen", retried: "{n} {n|Ereignis wird|Ereignisse werden} noch einmal gesendet.", dropped: "{n} {n|Ereignis wurde|Ereignisse wurden} gelöscht.",
 });
 
@@ -49,7 +49,7 @@ export function actOnAll(act: Act, filter: DeadFilter, last: number): Promise<bo
     t("site", { site: filter.site }),
     filter.destination && t("destination", { destination: filter.destination }),
     filter.reason && t("reason", { reason: reason(filter.reason) }),
-    filter.reply && t("reply"),
+    filter.reply !== undefined && t(filter.reply === "" ? "no_reply" : "reply"),
     filter.event && t("event", { event: filter.event }),
     filter.q && t("q", { q: filter.q }),
     filter.from && t("from", { at: exact(filter.from) }),
@@ -79,6 +79,11 @@ function Ask({ act, selection, close, done }: { act: Act; selection: Selection; 
       (error: unknown) => setFault(asProblem(error)),
     );
   }, []);
+  const form = useRef<HTMLFormElement>(null);
+  useEffect(() => {
+    // The button could not take the focus before; the one that deletes does not take it by itself.
+    if (planned && act === "retry") form.current?.querySelector<HTMLElement>("[type=submit]")?.focus();
+  }, [planned]);
   const submit = async () => {
     setBusy(true);
     try {
@@ -92,7 +97,7 @@ function Ask({ act, selection, close, done }: { act: Act; selection: Selection; 
   };
   const isReady = planned !== null && planned > 0 && !isBusy;
   return (
-    <form onSubmit={(event) => { event.preventDefault(); if (isReady) void submit(); }}>
+    <form ref={form} onSubmit={(event) => { event.preventDefault(); if (isReady) void submit(); }}>
       <DialogTitle close={close}>{t(act)}</DialogTitle>
       {selection.words.length > 0 && <p class="dialog-text">{t("which")} {selection.words.join(", ")}.</p>}
       <div role="status">

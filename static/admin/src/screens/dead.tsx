@@ -134,11 +134,13 @@ function Group({ filter, groups, reload }: { filter: DeadFilter; groups: Groups 
   const found = groups?.rows.find((it) => it.destination === filter.destination && it.reason === filter.reason && it.reply === (filter.reply ?? ""));
   const { view: _, reply: __, ...kept } = { ...Object.fromEntries(NAMES.map((name) => [name, param(name)])), view: "" } as Record<string, string>;
   const reply = parsed(filter.reply ?? "");
+  // Letters without a reply are a group as well: an act on it must not reach the groups with one.
+  const exactly: DeadFilter = { ...filter, reply: filter.reply ?? "" };
   const own: Groups | null = found ? { rows: [found], total: found.count, bounded: false } : null;
   return (
     <Screen title={t("group", { destination: filter.destination ?? "", reason: reason(filter.reason ?? "") })}
       back={{ href: link("dead", { site: filter.site, ...kept, destination: null, reason: null }), text: t("back") }}
-      actions={own && <Acts filter={filter} groups={own} done={() => { reload(); letters.reload(); }} />}>
+      actions={own && <Acts filter={exactly} groups={own} done={() => { reload(); letters.reload(); }} />}>
       {found && (
         <Card>
           <div class="quality">
