@@ -16,7 +16,7 @@ export function system(state) {
     { id: 27, rule: "no-traffic", kind: "no_traffic", acknowledged: { by: "ben", at: ago(49.6), note: "The shop's host moved; DNS is on its way." }, site: "magazine", destination: null, state: "resolved", severity: "page", title: "No events of magazine", text: "No event came for 30 minutes.", link: "#/live?site=magazine", since: ago(50), resolved_at: ago(48.5), value: 0, limit: 1, notified: [{ channel: "mail-ops", at: ago(50), error: null }] },
   ];
   const rules = [
-    ["delivery_rate", 0.95, 900, "page"], ["no_traffic", 1, 1_800, "page"], ["dead_letters", 10, 3_600, "page"], ["backlog_age", 900, 300, "ticket"],
+    ["delivery_rate", 0.95, 900, "page"], ["no_traffic", 20, 1_800, "page"], ["dead_letters", 10, 3_600, "page"], ["backlog_age", 900, 300, "ticket"],
     ["consent_skips", 0.6, 3_600, "ticket"], ["segment_late", 1, 3_600, "ticket"], ["certificate", 14, 86_400, "ticket"], ["disk", 0.05, 300, "page"],
   ].map(([kind, limit, window_seconds, severity], index) => ({ name: kind.replace("_", "-"), kind, site: null, destination: null, limit, window_seconds, for_seconds: 300, severity, channels: ["slack-marketing", "mail-ops"], enabled: kind !== "consent_skips", source: index === 2 ? "file" : "default" }));
 

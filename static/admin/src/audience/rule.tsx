@@ -8,11 +8,11 @@ import { texts } from "../i18n";
 const t = texts({
   all: "All of these", any: "At least one of these", not: "Not", did: "did {event}", never: "never did {event}", within: "within {time}", count: "{test} times", sum: "with a sum {test}", first: "the first time {test}", last: "the last time {test}", where: "where {field} {test}",
   trait: "{name} {test}", identity: "has the name “{name}”", granted: "agreed to {name}", denied: "refused {name}", unasked: "was not asked about {name}", device: "device: {name} {test}", place: "place: {name} {test}", campaign: "campaign ({touch}): {name} {test}", seen_first: "first seen {test}", seen_last: "last seen {test}", first_touch: "first", last_touch: "last",
-  "=": "is {value}", "!=": "is not {value}", "<": "below {value}", "<=": "at most {value}", ">": "above {value}", ">=": "at least {value}", in: "is one of {value}", contains: "contains {value}", starts_with: "begins with {value}", ends_with: "ends with {value}", exists: "is known", missing: "is not known", before: "longer ago than {value}", after: "at most {value} ago", before_date: "before {value}", after_date: "since {value}", and: " and ",
+  "=": "is {value}", "!=": "is not {value}", "<": "below {value}", "<=": "at most {value}", ">": "above {value}", ">=": "at least {value}", in: "is one of {value}", contains: "contains {value}", starts_with: "begins with {value}", ends_with: "ends with {value}", exists: "is known", missing: "is not known", before: "longer ago than {value}", after: "at most {value} ago", before_date: "before {value}", after_date: "since {value}", and: " and ", quoted: "“{text}”",
 }, {
   all: "All das", any: "Mindestens eines davon", not: "Nicht", did: "tat {event}", never: "tat nie {event}", within: "(letzte {time})", count: "{test} Mal", sum: "mit einer Summe {test}", first: "das erste Mal {test}", last: "das letzte Mal {test}", where: "wobei {field} {test}",
   trait: "{name} {test}", identity: "hat den Namen „{name}“", granted: "stimmte {name} zu", denied: "lehnte {name} ab", unasked: "wurde nicht nach {name} gefragt", device: "Gerät: {name} {test}", place: "Ort: {name} {test}", campaign: "Kampagne ({touch}): {name} {test}", seen_first: "zuerst gesehen {test}", seen_last: "zuletzt gesehen {test}", first_touch: "erste", last_touch: "letzte",
-  "=": "ist {value}", "!=": "ist nicht {value}", "<": "unter {value}", "<=": "höchstens {value}", ">": "über {value}", ">=": "mindestens {value}", in: "ist eines von {value}", contains: "enthält {value}", starts_with: "beginnt mit {value}", ends_with: "endet mit {value}", exists: "ist bekannt", missing: "ist nicht bekannt", before: "länger her als {value}", after: "höchstens {value} her", before_date: "vor {value}", after_date: "seit {value}", and: " und ",
+  "=": "ist {value}", "!=": "ist nicht {value}", "<": "unter {value}", "<=": "höchstens {value}", ">": "über {value}", ">=": "mindestens {value}", in: "ist eines von {value}", contains: "enthält {value}", starts_with: "beginnt mit {value}", ends_with: "endet mit {value}", exists: "ist bekannt", missing: "ist nicht bekannt", before: "länger her als {value}", after: "höchstens {value} her", before_date: "vor {value}", after_date: "seit {value}", and: " und ", quoted: "„{text}“",
 });
 
 type Condition = Record<string, Json>;
@@ -20,7 +20,7 @@ type Condition = Record<string, Json>;
 const TESTS = ["=", "!=", "<", "<=", ">", ">=", "in", "contains", "starts_with", "ends_with", "before", "after"] as const;
 
 const written = (value: Json): string =>
-  Array.isArray(value) ? value.map(written).join(", ") : typeof value === "string" ? `“${value}”` : JSON.stringify(value);
+  Array.isArray(value) ? value.map(written).join(", ") : typeof value === "string" ? t("quoted", { text: value }) : JSON.stringify(value);
 
 const isTable = (value: Json | undefined): value is Condition => !!value && typeof value === "object" && !Array.isArray(value);
 
@@ -53,7 +53,7 @@ function compared(value: Json): string {
 }
 
 function eventWords(it: Condition): string {
-  const event = `“${String(it["event"])}”`;
+  const event = t("quoted", { text: String(it["event"]) });
   if (it["never"] === true) return [t("never", { event }), it["within"] ? t("within", { time: span(it["within"]) }) : ""].filter(Boolean).join(" ");
   const words = [t("did", { event })];
   const times = it["count"];

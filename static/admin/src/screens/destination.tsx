@@ -24,8 +24,8 @@ const t = texts({
   age: "Takes events up to", any_age: "any age", age_value: "{n} old", repeats: "Repeated events", repeats_value: "{vendor} {repeats}", limit: "Calls a second", no_limit: "no limit", waits_until: "asked to wait until {at}", toml: "In tagway.toml",
   toml_none: "This destination is not in a file.", toml_hint: "Secrets are not shown. Changes to the file count after the next reload.", facts: "Set up as",
 }, {
-  back: "Ziele", lead: "{vendor}, für die Site {site}.", pause: "Anhalten", resume: "Fortsetzen", test: "Testereignis senden", health: "Zustellung", quality: "Wiedererkennung", setup: "Einstellungen", parts: "Teile",
-  paused: "Angehalten von {by}", since: "seit", until: "bis {at}", waits: "{n} {n|Ereignis wartet|Ereignisse warten} auf der Platte.", expires: "Das älteste ist für {vendor} ab {at} zu alt.", expired: "Das älteste ist für {vendor} schon zu alt.",
+  back: "Ziele", lead: "{vendor}, für die Site {site}.", pause: "Pausieren", resume: "Fortsetzen", test: "Testereignis senden", health: "Zustellung", quality: "Wiedererkennung", setup: "Einstellungen", parts: "Teile",
+  paused: "Pausiert von {by}", since: "seit", until: "bis {at}", waits: "{n} {n|Ereignis wartet|Ereignisse warten} auf der Platte.", expires: "Das älteste ist für {vendor} ab {at} zu alt.", expired: "Das älteste ist für {vendor} schon zu alt.",
   refused: "{vendor} lehnt die Zugangsdaten ab. Prüfe den Schlüssel in der tagway.toml; die Ereignisse warten so lange.", tested: "Das Testereignis ist unterwegs.", follow: "Sieh, was daraus wird",
   credentials: "Zugangsdaten", ok: "angenommen", no: "abgelehnt", unknown: "noch nicht versucht", consent: "Nur mit Einwilligung in", always: "keine Einwilligung nötig", mapping: "Unterwegs geändert", yes: "ja, durch eine Zuordnung", as_is: "nein, wie die Seite sie meldet",
   age: "Nimmt Ereignisse bis", any_age: "jedes Alter", age_value: "{n} alt", repeats: "Wiederholte Ereignisse", repeats_value: "{vendor} {repeats}", limit: "Aufrufe pro Sekunde", no_limit: "keine Grenze", waits_until: "bat um Geduld bis {at}", toml: "In der tagway.toml",
