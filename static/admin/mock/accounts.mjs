@@ -43,7 +43,7 @@ export function accounts(state) {
 
   const described = (account) => ({
     name: account.name, role: account.role, personal: account.personal, sites: account.sites ?? null, via: "session", must_set_password: account.mustSet ?? false,
-    proved_until: state.proved > Date.now() ? iso(state.proved) : null, oidc: state.oidc, password_login: true, version: "0.9.0", secure: false,
+    proved_until: state.proved > Date.now() ? iso(state.proved) : null, oidc: state.oidc, password_login: state.hasPassword ?? true, version: "0.9.0", secure: false,
   });
   const open = (response, account) => {
     const cookie = randomBytes(16).toString("hex");

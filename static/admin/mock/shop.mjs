@@ -157,8 +157,26 @@ export class Shop {
       record.outcomes.set("klaviyo", fate);
       this.bury(record, "klaviyo", fate, at);
     }
-    this.events.sort((a, b) => a.at - b.at);
     this.ring = this.ring.slice(-500);
+    this.renumber();
+  }
+
+  /** Numbers what was made up out of its order by its time, as a journal does. */
+  renumber() {
+    this.events.sort((a, b) => a.at - b.at);
+    const first = {};
+    for (const it of this.events) first[it.site] = Math.min(first[it.site] ?? Infinity, it.seq);
+    for (const it of this.events) it.seq = first[it.site]++;
+    for (const [happening, record] of this.ring) {
+      if (happening.seqs) happening.seqs = [record.seq];
+      else happening.seq = record.seq;
+    }
+    this.letters.sort((a, b) => (a.at < b.at ? -1 : 1));
+    this.letters.forEach((it, index) => {
+      it.id = 5_001 + index;
+      it.seq = it.record.seq;
+      it.record.outcomes.get(it.destination).dead_letter = it.id;
+    });
   }
 
   bury(record, destination, fate, at) {

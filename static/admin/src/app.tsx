@@ -44,7 +44,8 @@ const target = (route: Route): string => {
   return link(path, { site: sites.value.length > 1 ? site.value : null });
 };
 
-function found(): { route: Route; params: Record<string, string> } | null {
+/** Finds the route of the address, with the parts of the path that it names. */
+export function found(): { route: Route; params: Record<string, string> } | null {
   for (const route of ROUTES) {
     const params = match(route.path, place.value.path);
     if (params) return { route, params };

@@ -94,6 +94,31 @@ test("an invitation asks for the password again and shows its link once", () => 
   await page.getByRole("row", { name: /mira Editor/ }).getByText("invited").waitFor();
 }));
 
+test("an account of the company proves itself by signing in again", () => withConsole("#/people", { oidc: true }, async (page, mock) => {
+  mock.state.hasPassword = false;
+  await settled(page, "Team");
+  await page.reload();
+  await settled(page, "Team");
+  await page.getByRole("button", { name: "New link: vera" }).click();
+  const link = page.getByRole("dialog", { name: "Confirm that it is you" }).getByRole("link", { name: "Sign in again" });
+  assert.equal(await link.getAttribute("href"), "api/v1/session/oidc");
+  await page.keyboard.press("Escape");
+  await page.getByRole("status").getByText("prove again that it is you").waitFor();
+}));
+
+test("what is typed in a dialog survives a click beside it", () => withConsole("#/people", {}, async (page) => {
+  await settled(page, "Team");
+  await page.getByRole("button", { name: "Invite" }).click();
+  await page.getByRole("dialog").getByLabel("Name").fill("mira");
+  await page.mouse.click(8, 8);
+  assert.equal(await page.getByRole("dialog").getByLabel("Name").inputValue(), "mira");
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("?");
+  await page.getByRole("dialog", { name: "Keyboard" }).waitFor();
+  await page.mouse.click(8, 8);
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+}));
+
 test("the last admin stays, and others change", () => withConsole("#/people", {}, async (page, mock) => {
   await settled(page, "Team");
   mock.state.proved = Date.now() + 60_000;

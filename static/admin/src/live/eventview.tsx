@@ -17,11 +17,11 @@ import { changedPaths } from "./changes";
 import type { Fate } from "./rows";
 
 const t = texts({
-  event: "The event", masked: "Personal data is hidden.", reveal: "Show it", reveal_note: "This is written into the audit log.", attempt: "attempt {n}", until: "waits until", dropped: "Left out", request: "Request", reply: "Reply", no_reply: "no reply",
+  event: "The event", masked: "Personal data is hidden.", reveal: "Show it", reveal_note: "Looking at it is noted in the audit log.", attempt: "attempt {n}", until: "waits until", dropped: "Left out", request: "Request", reply: "Reply", no_reply: "no reply",
   calls: "{n} {n|call|calls} to the vendor", last_call: "The last call", letter: "Open the failed event", nowhere: "No destination has it yet.", due: "next try",
   would_skip: "would be skipped", would_send: "would be sent", would_die: "would fail", would_hold: "would be held", would_retry: "would be tried again", would_pause: "would wait: the credentials are refused", mapped: "After the mapping", curl: "Copy as cURL", show: "Show what each vendor would get", before: "before it was sent again: {word}",
 }, {
-  event: "Das Ereignis", masked: "Personenbezogene Daten sind verborgen.", reveal: "Zeigen", reveal_note: "Das wird im Protokoll vermerkt.", attempt: "Versuch {n}", until: "wartet bis", dropped: "Weggelassen", request: "Anfrage", reply: "Antwort", no_reply: "keine Antwort",
+  event: "Das Ereignis", masked: "Personenbezogene Daten sind verborgen.", reveal: "Zeigen", reveal_note: "Ein Blick darauf wird im Protokoll vermerkt.", attempt: "Versuch {n}", until: "wartet bis", dropped: "Weggelassen", request: "Anfrage", reply: "Antwort", no_reply: "keine Antwort",
   calls: "{n} {n|Anruf|Anrufe} beim Anbieter", last_call: "Der letzte Anruf", letter: "Das gescheiterte Ereignis öffnen", nowhere: "Noch hat es kein Ziel.", due: "nächster Versuch",
   would_skip: "würde übersprungen", would_send: "würde gesendet", would_die: "würde scheitern", would_hold: "würde zurückgehalten", would_retry: "würde erneut versucht", would_pause: "würde warten: Zugangsdaten abgelehnt", mapped: "Nach der Abbildung", curl: "Als cURL kopieren", show: "Zeigen, was jeder Anbieter bekäme", before: "bevor es erneut gesendet wurde: {word}",
 });
