@@ -14,7 +14,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const dist = join(here, "dist");
 
 /** Bytes with brotli of the first load, and its requests without those for data. */
-const LIMITS = { scripts: 55_000, styles: 9_000, html: 1_000, requests: 8 };
+const LIMITS = { scripts: 55_000, styles: 9_000, html: 1_000, requests: 6 };
 
 const TYPES = {
   ".html": "text/html; charset=utf-8",
@@ -22,43 +22,62 @@ const TYPES = {
   ".css": "text/css; charset=utf-8",
 };
 
+const OPTIONS = {
+  absWorkingDir: here,
+  outdir: dist,
+  bundle: true,
+  format: "esm",
+  minify: true,
+  target: "es2022",
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  charset: "utf8",
+  legalComments: "none",
+  entryNames: "[name].[hash]",
+  chunkNames: "[name].[hash]",
+  metafile: true,
+  write: false,
+  tsconfigRaw: {},
+};
+
+// The screens take what they share from the file of src/core.ts, instead of from a chunk for each set of screens
+// that has something in common.
+const shared = (core, file) => ({
+  name: "shared",
+  setup(it) {
+    const names = new Set(["preact", "preact/hooks", "preact/jsx-runtime", "@preact/signals"]);
+    const paths = new Set(Object.keys(core.metafile.inputs).map((path) => join(here, path)));
+    it.onResolve({ filter: /.*/ }, async ({ path, resolveDir, kind, pluginData }) => {
+      if (kind === "entry-point" || pluginData === "seen") return undefined;
+      if (names.has(path)) return { path: `./${file}`, external: true };
+      const found = await it.resolve(path, { resolveDir, kind, pluginData: "seen" });
+      return paths.has(found.path) ? { path: `./${file}`, external: true } : found;
+    });
+  },
+});
+
 /** The files of the console by their names, and the names of those that a first load fetches. */
 export async function bundle() {
-  const { outputFiles, metafile } = await build({
-    entryPoints: { app: join(here, "src/main.tsx"), style: join(here, "src/styles/app.css") },
-    absWorkingDir: here,
-    outdir: dist,
-    bundle: true,
-    splitting: true,
-    format: "esm",
-    minify: true,
-    target: "es2022",
-    jsx: "automatic",
-    jsxImportSource: "preact",
-    charset: "utf8",
-    legalComments: "none",
-    entryNames: "[name].[hash]",
-    chunkNames: "[name].[hash]",
-    metafile: true,
-    write: false,
-    tsconfigRaw: {},
-  });
+  const core = await build({ ...OPTIONS, entryPoints: { core: join(here, "src/core.ts") } });
+  const coreName = basename(core.outputFiles[0].path);
+  const [screens, styles] = await Promise.all([
+    build({ ...OPTIONS, entryPoints: { app: join(here, "src/main.tsx") }, splitting: true, plugins: [shared(core, coreName)] }),
+    build({ ...OPTIONS, entryPoints: { style: join(here, "src/styles/app.css") } }),
+  ]);
+  const outputFiles = [...core.outputFiles, ...screens.outputFiles, ...styles.outputFiles];
   const files = new Map(outputFiles.map((file) => [basename(file.path), file.text]));
-  const outputs = Object.entries(metafile.outputs).map(([path, output]) => ({ ...output, name: basename(path) }));
-  const entry = outputs.find((output) => output.entryPoint === "src/main.tsx");
-  const style = outputs.find((output) => output.entryPoint === "src/styles/app.css");
-  const home = outputs.find((output) => output.entryPoint === "src/screens/home.tsx");
-  const needed = statics(outputs, entry).filter((name) => name !== entry.name);
-  const first = new Set([entry.name, style.name, ...needed, ...(home ? statics(outputs, home) : [])]);
+  const outputs = Object.entries(screens.metafile.outputs).map(([path, output]) => ({ ...output, name: basename(path) }));
+  const of = (path) => outputs.find(({ entryPoint }) => entryPoint === path);
+  const [entry, home] = [of("src/main.tsx"), of("src/screens/home.tsx")];
+  const style = basename(styles.outputFiles[0].path);
+  const needed = [coreName, ...statics(outputs, entry).filter((name) => name !== entry.name)];
   const template = await readFile(join(here, "src/index.html"), "utf8");
-  const preloads = needed.map((name) => `<link rel="modulepreload" href="${name}">`).join("\n");
   const html = template
-    .replace("<!-- preloads -->", preloads)
-    .replace("style.css", style.name)
+    .replace("<!-- preloads -->", needed.map((name) => `<link rel="modulepreload" href="${name}">`).join("\n"))
+    .replace("style.css", style)
     .replace("app.js", entry.name);
   files.set("index.html", html);
-  first.add("index.html");
-  return { files, first };
+  return { files, first: new Set(["index.html", style, entry.name, ...needed, ...statics(outputs, home)]) };
 }
 
 // The files that one imports before it runs, itself included.

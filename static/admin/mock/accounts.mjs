@@ -28,22 +28,22 @@ export function accounts(state) {
     { id: "c0ffee12ab34cd56", account: "ben", created_at: ago(0.6), seen_at: ago(0.4), agent: "Firefox 145 on Linux", network: "203.0.113.0/24", current: false },
   ];
   const history = [
-    ["ben", "session", "destinations.pause", "shop", "tiktok", { why: "New pixel: waiting for the id from the agency" }], ["ana", "session", "dead.retry", "shop", "meta", { count: 214, filter: { destination: "meta", reason: "rejected" } }],
-    ["ana", "session", "personal.reveal", "shop", "events/shop/48112", null], ["ci-deploy", "token", "scripts.approve", "shop", "meta/fbevents.js", { hash: "sha256-pP0q…" }],
-    ["ana", "session", "accounts.create", null, "jonas", { role: "viewer", sites: ["shop"] }], ["vera", "session", "session.create", null, null, { network: "192.0.2.0/24" }],
-    ["ana", "file", "segments.run", "shop", "buyers-90d", null], ["ben", "session", "destinations.test", "shop", "meta", { message_id: "test-81" }],
-    ["ana", "session", "forget", "shop", "k…@…", { suppressed: 3, events: 41 }], ["–", "session", "session.refuse", null, "root", { network: "203.0.113.0/24", tries: 5 }],
+    ["ben", "session", "destination.pause", "shop", "tiktok", { why: "New pixel: waiting for the id from the agency" }], ["ana", "session", "dead.retry", "shop", "meta", { count: 214, filter: { destination: "meta", reason: "rejected" } }],
+    ["ana", "session", "personal.reveal", "shop", "events/shop/48112", null], ["ci-deploy", "token", "script.approve", "shop", "meta/fbevents.js", { hash: "sha256-pP0q…" }],
+    ["ana", "session", "account.invite", null, "jonas", { role: "viewer", sites: ["shop"] }], ["vera", "session", "session.begin", null, null, { network: "192.0.2.0/24" }],
+    ["ana", "file", "segment.run", "shop", "buyers-90d", null], ["ben", "session", "destination.test", "shop", "meta", { message_id: "test-81" }],
+    ["ana", "session", "person.forget", "shop", "k…@…", { suppressed: 3, events: 41 }], ["unknown", "none", "session.begin", null, null, "401: wrong name or password"],
   ];
   if (!state.setup) {
     for (let index = 0; index < 140; index++) {
       const [actor, via, action, site, object, detail] = history[index % history.length];
-      state.audit.push({ id: 880 - index, at: iso(now - (index + 1) * 47 * 60_000), actor, via, action, site, object, detail });
+      state.audit.push({ id: 880 - index, at: iso(now - (index + 1) * 47 * 60_000), actor, via, action, site, object, detail: detail && typeof detail === "object" ? JSON.stringify(detail) : detail });
     }
   }
 
   const described = (account) => ({
     name: account.name, role: account.role, personal: account.personal, sites: account.sites ?? null, via: "session", must_set_password: account.mustSet ?? false,
-    proved_until: state.proved > Date.now() ? iso(state.proved) : null, oidc: state.oidc, password_login: true, version: "0.9.0", secure: false,
+    proved_until: state.proved > Date.now() ? iso(state.proved) : null, oidc: state.oidc, password_login: state.hasPassword ?? true, version: "0.9.0", secure: false,
   });
   const open = (response, account) => {
     const cookie = randomBytes(16).toString("hex");
@@ -76,6 +76,8 @@ export function accounts(state) {
     ["POST", "me/password", "self", ({ account, body }) => {
       if (String(body.new).length < 12) throw new Refusal(400, "the password needs 12 characters", { field: "new" });
       account.mustSet = false;
+      if (body.name) account.name = body.name;
+      return described(account);
     }],
     ["POST", "session/prove", "self", ({ account, body }) => {
       if (body.password !== PASSWORD) throw new Refusal(403, "wrong password");
@@ -88,7 +90,7 @@ export function accounts(state) {
       if (people.some((it) => it.name === body.name)) throw new Refusal(409, "there is an account of this name", { field: "name" });
       const row = { id: people.length + 1, name: body.name, role: body.role, personal: !!body.personal, sites: body.sites ?? null, disabled: false, oidc: false, created_at: iso(Date.now()), seen_at: null };
       people.push(row);
-      state.log(account, "accounts.create", null, body.name, { role: body.role });
+      state.log(account, "account.invite", null, body.name, { role: body.role });
       return { id: row.id, ...invitation() };
     }],
     ["PATCH", "accounts/{id}", "admin+proof", ({ params, body, account }) => {
@@ -96,11 +98,11 @@ export function accounts(state) {
       const isLast = row.role === "admin" && people.filter((it) => it.role === "admin" && !it.disabled).length === 1;
       if (isLast && (body.disabled || (body.role && body.role !== "admin"))) throw new Refusal(409, "the last admin stays an admin");
       Object.assign(row, body);
-      state.log(account, "accounts.change", null, row.name, body);
+      state.log(account, "account.change", null, row.name, body);
       return row;
     }],
     ["POST", "accounts/{id}/link", "admin+proof", ({ params, account }) => {
-      state.log(account, "accounts.link", null, find(people, params).name);
+      state.log(account, "account.reset", null, find(people, params).name);
       return invitation();
     }],
     ["GET", "tokens", "admin", () => ({ rows: tokens })],
@@ -108,22 +110,30 @@ export function accounts(state) {
       const id = Math.max(0, ...tokens.map((it) => it.id)) + 1;
       const days = body.expires_in_days;
       tokens.push({ id, name: body.name, role: body.role, personal: !!body.personal, sites: body.sites ?? null, author: account.name, created_at: iso(Date.now()), expires_at: days ? iso(Date.now() + days * DAY) : null, used_at: null });
-      state.log(account, "tokens.create", null, body.name);
+      state.log(account, "token.make", null, body.name);
       return { id, token: `tagway_${randomBytes(24).toString("base64url")}` };
     }],
     ["DELETE", "tokens/{id}", "admin", ({ params, account }) => {
       const row = find(tokens, params);
       tokens = tokens.filter((it) => it !== row);
-      state.log(account, "tokens.delete", null, row.name);
+      state.log(account, "token.remove", null, row.name);
     }],
     ["GET", "sessions", "self", ({ query, account }) => ({ rows: sessions.filter((it) => query.get("all") === "true" || it.account === account.name) })],
     ["DELETE", "sessions/{id}", "self", ({ params }) => {
       sessions = sessions.filter((it) => it.id !== params.id);
     }],
     ["GET", "audit", "admin", ({ query }) => {
-      const is = (name, value) => !query.get(name) || String(value ?? "").startsWith(query.get(name));
+      const is = (name, value) => {
+        const wanted = query.get(name);
+        return !wanted || (wanted.endsWith(".*") ? `${value}.`.startsWith(wanted.slice(0, -1)) : value === wanted);
+      };
       const rows = state.audit.filter((it) => is("actor", it.actor) && is("action", it.action) && is("site", it.site));
-      return { ...page(rows, query, (it) => it.id), chain: { ok: true, checked: state.audit.length, broken_at: null } };
+      const found = page(rows, query, (it) => it.id);
+      return { ...found, chain: { ok: true, checked: found.rows.length, broken_at: null } };
+    }],
+    ["GET", "audit/check", "admin", ({ query }) => {
+      const half = Math.floor(state.audit.length / 2);
+      return query.get("after") ? { chain: { ok: true, checked: state.audit.length - half, broken_at: null }, next: null } : { chain: { ok: true, checked: half, broken_at: null }, next: half };
     }],
     ["GET", "audit/export", "admin", ({ response }) => {
       response.writeHead(200, { "content-type": "application/x-ndjson" });

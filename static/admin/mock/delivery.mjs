@@ -12,6 +12,19 @@ const BEFORE = {
   tiktok: [603_400, 901_220, 0], warehouse: [1_575_533, 0, 41], plausible: [244_810, 0, 0],
 };
 
+/** The items by a key. */
+export function groupBy(items, keyOf) {
+  const groups = new Map();
+  for (const it of items) groups.set(keyOf(it), [...(groups.get(keyOf(it)) ?? []), it]);
+  return groups;
+}
+
+/** The end of a sentence about the vendor. */
+const REPEATS = {
+  meta: "recognises repetitions by the event id, within 48 hours of each other", ga4: "recognises orders by their transaction_id, and counts every other event again",
+  webhook: "gets the same webhook-id again",
+};
+
 export function delivery(state) {
   const { shop } = state;
   const find = (site, destination) => DESTINATIONS.find((it) => it.site === site && it.destination === destination)
@@ -53,16 +66,18 @@ export function delivery(state) {
       site: row.site, destination: row.destination, vendor: row.vendor, state: stateOf(row), reason: stateOf(row) === row.state ? row.reason ?? null : null,
       paused: shop.paused.get(`${row.site}/${row.destination}`) ?? null, ledger: ledger(row), oldest_pending_at: oldest(row),
       latency: state.isEmpty ? null : { p50_ms: row.ms, p99_ms: Math.round(row.ms * 5.4), count: 9_204 },
-      last_error: row.destination === "klaviyo" ? { at: iso(Date.now() - 50_000), status: 503, reply: "{\"errors\":[{\"status\":503,\"title\":\"Service temporarily unavailable\"}]}" }
-        : last ? { at: last.at, status: last.status ?? null, reply: last.reply } : null,
-      credentials: row.credentials, throttle: null, skip_reasons: skips(row), age_limit_seconds: row.age, mapping: row.destination === "meta", consent: row.consent,
-      toml: `[[sites.destinations]]\nname = "${row.destination}"\nvendor = "${row.vendor}"\nconsent = ${JSON.stringify(row.consent)}\n${row.vendor === "meta" ? 'pixel_id = "1234567890"\naccess_token = "set"\n' : 'api_key = "set"\n'}`,
+      oldest_expires_at: oldest(row) && row.age ? iso(Date.parse(oldest(row)) + row.age * 1000) : null,
+      last_error: row.destination === "klaviyo" ? { at: iso(Date.now() - 50_000), status: 503, reason: "vendor_error", reply: "{\"errors\":[{\"status\":503,\"title\":\"Service temporarily unavailable\"}]}" }
+        : last ? { at: last.at, status: last.status ?? null, reason: last.reason, reply: last.reply } : null,
+      credentials: row.credentials, mode: "server", counted_since: iso(shop.start - 86_400_000 * 3), repeats: REPEATS[row.vendor] ?? "",
+      throttle: row.vendor === "klaviyo" ? { calls_per_second: 20, waits_until: null } : null, skip_reasons: skips(row), age_limit_seconds: row.age, mapping: row.destination === "meta", consent: row.consent,
+      toml: `[[sites.destinations]]\nname = "${row.destination}"\nvendor = "${row.vendor}"\nconsent = ${JSON.stringify(row.consent)}\n[sites.destinations.settings]\n${row.vendor === "meta" ? 'pixel_id = "1234567890"\naccess_token = "set"\n' : 'api_key = "set"\n'}`,
     };
   };
 
   const matching = (query) => shop.letters.filter((it) => {
     const is = (name) => !query[name] || it[name] === query[name];
-    return is("site") && is("destination") && is("reason") && is("event") && (!query.reply || it.reply === query.reply)
+    return is("site") && is("destination") && is("reason") && is("event") && (query.reply === undefined || it.reply === query.reply)
       && (!query.q || `${it.detail} ${it.reply} ${it.message_id}`.toLowerCase().includes(query.q.toLowerCase()))
       && (!query.from || it.at >= query.from) && (!query.to || it.at < query.to);
   });
@@ -125,28 +140,33 @@ export function delivery(state) {
     }],
     ["GET", "sites/{site}/outcomes", "viewer", ({ params }) => ({
       rows: ofSite(params.site).flatMap((row) => [
-        { destination: row.destination, outcome: "delivered", reason: "", text: "", count: ledger(row).delivered },
+        { destination: row.destination, outcome: "delivered", reason: null, text: null, count: state.isEmpty ? 0 : Math.round(ledger(row).delivered / 200) },
         ...skips(row).map((it) => ({ destination: row.destination, outcome: "skipped", reason: it.reason, text: "", count: it.count })),
+        ...[...groupBy(shop.letters.filter((it) => it.site === row.site && it.destination === row.destination), (it) => it.reason)]
+          .map(([reason, letters]) => ({ destination: row.destination, outcome: "dead", reason, text: "", count: letters.length })),
       ]),
     })],
     ["GET", "destinations", "viewer", ({ query }) => ({ rows: state.isEmpty ? [] : DESTINATIONS.filter((it) => !query.get("site") || it.site === query.get("site")).map(detail), next: null })],
     ["GET", "destinations/{site}/{destination}", "viewer", ({ params }) => detail(find(params.site, params.destination))],
     ["GET", "destinations/{site}/{destination}/match-quality", "viewer", ({ params }) => {
       find(params.site, params.destination);
-      const key = (name, label, share, weight, raise) => ({ key: name, label, share, events: Math.round(share * 21_480), weight, raise });
+      const key = (name, label, share, weight, raise) => ({ key: name, label, share, events: Math.round(share * 2_000), weight, raise });
+      if (state.isEmpty) return { days: 7, events: 0, sampled: 0, measured_at: iso(Date.now()), keys: [], dedupe: { share: null, raise: null }, consent: { granted: 0, denied: 0, unknown: 0 }, score: null, score_text: "" };
       return {
-        days: 7, events: 21_480, sampled: 10_000, score: 6.4, score_text: "Good: more e-mail addresses would raise it most.",
+        days: 7, events: 2_000, sampled: 2_000, measured_at: iso(Date.now() - 200_000), score: 6.4, score_text: "Fair: the vendor misses some people",
         keys: [
-          key("email", "E-mail address", 0.34, "high", "Send it with identify after the login and at the checkout."), key("phone", "Phone number", 0.06, "high", "Add the phone number of the checkout form as a trait."),
-          key("external_id", "Visitor id", 1, "medium", null), key("ip", "IP address", 0.98, "low", null), key("user_agent", "Browser", 0.99, "low", null),
-          key("fbp", "Browser id (_fbp)", 0.72, "medium", null), key("fbc", "Click id (fbclid)", 0.18, "medium", "Click ids only come with visits from Meta's ads."),
+          key("email", "E-mail address", 0.34, "high", "Send `email` with identify, after the login and at the checkout: 66 % of events have none"), key("phone", "Telephone number", 0.06, "high", "Send `phone` with identify: 94 % of events have none"),
+          key("external_id", "Your own user id", 0.38, "medium", "Call identify with your own user id: 62 % of events have none"), key("ip", "IP address", 0.98, "medium", null), key("user_agent", "Browser's name", 0.99, "medium", null),
+          key("fbp", "Browser id (_fbp)", 0.72, "medium", "The gateway sets it as soon as the visitor agrees: 28 % of events have none"), key("fbc", "Click id (_fbc)", 0.18, "medium", null),
+          key("city", "City", 0.12, "low", "Send `address` with identify: 88 % of events have none"),
         ],
-        dedupe: { share: 0.93, raise: "7 % of the events have no id that the pixel in the page also sends." }, consent: { granted: 0.62, denied: 0.24, unknown: 0.14 },
+        dedupe: { share: 0.93, raise: "The vendor recognises repetitions by the event id, within 48 hours of each other: send that with every event that the page reports as well" },
+        consent: { granted: 1_240, denied: 480, unknown: 280 },
       };
     }],
     ["POST", "destinations/pause", "editor", ({ body, account }) => {
       find(body.site, body.destination);
-      shop.paused.set(`${body.site}/${body.destination}`, { by: account.name, why: body.why ?? null, at: iso(Date.now()), until: body.until ?? null });
+      shop.paused.set(`${body.site}/${body.destination}`, { by: account.name, why: body.why ?? "", at: iso(Date.now()), until: body.until ?? null });
       state.log(account, "destinations.pause", body.site, body.destination, { why: body.why });
       return {};
     }],
@@ -193,7 +213,7 @@ export function delivery(state) {
     ["POST", "replay", "editor", ({ body, account }) => {
       const events = shop.events.filter((it) => it.site === body.site && it.at >= Date.parse(body.from) && it.at < Date.parse(body.to));
       if (Date.parse(body.from) >= Date.parse(body.to)) throw new Refusal(400, "from must be before to", { field: "from" });
-      if (body.plan) return { count: events.length, dead: 4, pending: 2, repeats: "Meta recognises a repeated event by its id, for 48 hours." };
+      if (body.plan) return { count: events.length, dead: Math.min(4, events.length), pending: 2, repeats: REPEATS[find(body.site, body.destination).vendor] ?? "" };
       if (account.role !== "admin") throw new Refusal(403, "this needs the role admin");
       state.log(account, "replay", body.site, body.destination, { count: events.length });
       return { count: events.length };

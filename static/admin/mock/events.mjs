@@ -17,8 +17,10 @@ function globs(text) {
 function filter(query) {
   const event = globs(query.get("event"));
   const is = (name, value) => !query.get(name) || query.get(name) === value;
-  return (happening, record) => is("site", happening.site)
+  return (happening, record) => happening.what === "missed" || is("site", happening.site)
     && (happening.what === "accepted" || is("destination", happening.destination))
+    // With a wish for outcomes there are only outcomes.
+    && (happening.what === "settled" || !(query.get("outcome") || query.get("reason")))
     && event(happening.event ?? record?.event ?? "")
     && (happening.what !== "settled" || is("outcome", happening.outcome))
     && (happening.what !== "settled" || is("reason", happening.reason))
@@ -29,6 +31,7 @@ function filter(query) {
 export function events(state) {
   const { shop } = state;
   const traces = new Map();
+  const described = ({ happenings, ...rest }) => ({ ...rest, events: new Set(happenings.map((it) => it.seq ?? it.seqs[0])).size });
   const find = (site, seq) => shop.find(site, Number(seq)) ?? (() => { throw new Refusal(404, "no such event; it may be older than journal.retain"); })();
 
   const answer = (record, isMasked) => ({
@@ -57,10 +60,14 @@ export function events(state) {
       const watcher = (happening, record) => matches(happening, record) && response.write(`${JSON.stringify(happening)}\n`);
       shop.watchers.add(watcher);
       state.streams++;
+      const end = () => response.end();
+      state.broken.add(end);
+      response.on("finish", () => { shop.watchers.delete(watcher); });
       const heartbeat = setInterval(() => response.write("\n"), 5_000);
       request.on("close", () => {
         clearInterval(heartbeat);
         shop.watchers.delete(watcher);
+        state.broken.delete(end);
         state.streams--;
       });
       return new Promise((resolve) => request.on("close", resolve));
@@ -89,37 +96,52 @@ export function events(state) {
     ["POST", "traces", "editor", ({ body, account }) => {
       if (traces.size >= 20) throw new Refusal(429, "20 traces are open; end one first");
       const id = randomBytes(6).toString("hex");
-      const trace = { id, site: body.site, link: `https://${SITES[body.site]?.[0]}/?tw_trace=${randomBytes(12).toString("base64url")}`, expires_at: iso(Date.now() + 1_800_000), visitor: body.visitor ?? null, happenings: [] };
+      const trace = { id, site: body.site, link: body.visitor ? null : `https://${SITES[body.site]?.[0]}/?tw_trace=${randomBytes(12).toString("base64url")}`, missed: 0, expires_at: iso(Date.now() + 1_800_000), visitor: body.visitor ?? null, happenings: [] };
       traces.set(id, trace);
       state.log(account, "traces.create", body.site, id);
       // Its browser: the visitor does a few things in the shop.
       const matches = (record) => (body.visitor ? record?.visitor.id.startsWith(body.visitor.replace("…", "")) : record?.trace === id);
       shop.watchers.add((happening, record) => matches(record) && trace.happenings.push(happening));
       if (!body.visitor && !state.isEmpty && state.walk !== false) walk(shop, id, body.site);
-      const { happenings: _, ...rest } = trace;
-      return rest;
+      return described(trace);
     }],
-    ["GET", "traces", "editor", () => ({ rows: [...traces.values()].map(({ happenings: _, ...rest }) => rest) })],
-    ["GET", "traces/{id}", "editor", ({ params }) => traces.get(params.id) ?? (() => { throw new Refusal(404, "no such trace"); })()],
-    ["DELETE", "traces/{id}", "editor", ({ params }) => { traces.delete(params.id); }],
+    ["GET", "traces", "editor", () => ({ rows: [...traces.values()].map(described) })],
+    ["GET", "traces/{id}", "editor", ({ params }) => {
+      const trace = traces.get(params.id);
+      if (!trace) throw new Refusal(404, "no such trace");
+      return { ...described(trace), happenings: trace.happenings };
+    }],
+    ["DELETE", "traces/{id}", "editor", ({ params }) => {
+      traces.delete(params.id);
+      return { id: params.id };
+    }],
     ["POST", "rehearse", "viewer", ({ body }) => {
       const record = find(body.site, body.seq);
       return {
         destinations: [...record.outcomes].filter(([it]) => !body.destinations || body.destinations.includes(it)).map(([destination, fate]) => {
           const isSkipped = fate.outcome === "skipped";
           return {
-            destination, outcome: isSkipped ? "skipped" : "sent", reason: isSkipped ? fate.reason : null, detail: isSkipped ? null : fate.detail ?? null,
-            mapped: isSkipped ? null : canonical(record, true), dropped: destination === "meta" && !isSkipped ? ["properties.shipping: the vendor has no such field"] : [],
-            request: isSkipped ? null : { method: "POST", url: endpoint(destination), headers: { "content-type": "application/json", authorization: "[redacted]" }, body: mapped(record, destination) },
+            destination, outcome: isSkipped ? "skipped" : "sent", reason: isSkipped ? fate.reason : null, detail: null, problems: [],
+            mapped: isSkipped ? null : after(record, destination), dropped: destination === "meta" && !isSkipped ? ["properties.shipping: the vendor has no such field"] : [],
+            request: isSkipped ? null : { method: "POST", url: endpoint(destination), headers: { "content-type": "application/json", authorization: "[redacted]" }, body: JSON.stringify(mapped(record, destination)) },
           };
         }),
+        left_out: 0,
       };
     }],
   ];
 }
 
+/** The event after the mapping of the destination: Meta's has rules. */
+function after(record, destination) {
+  const event = canonical(record, true);
+  if (destination !== "meta" || !event.properties) return event;
+  const { shipping: _, ...properties } = event.properties;
+  return { ...event, properties: { ...properties, content_category: "furniture" } };
+}
+
 /** What the person with the traced browser does: looks at a lamp and buys it. */
-function walk(shop, trace, site) {
+export function walk(shop, trace, site) {
   const steps = [0.2, 0.5, 0.75, 0.88, 0.95];
   const visitor = shop.visitors[0];
   visitor.consent = ["analytics", "marketing", "advertising"];

@@ -11,7 +11,7 @@ import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
 import { accounts } from "./accounts.mjs";
 import { delivery } from "./delivery.mjs";
-import { events } from "./events.mjs";
+import { events, walk } from "./events.mjs";
 import { Shop } from "./shop.mjs";
 import { system } from "./system.mjs";
 
@@ -34,7 +34,7 @@ export async function start({
   port = 0, base = "/", rate = 0, signedIn = false, setup = false, oidc = false, isEmpty = false, role = "admin", personal = true, fromDist = false, routes = [],
 } = {}) {
   const shop = new Shop({ isEmpty });
-  const state = { shop, setup, oidc, signedIn, role, personal, sessions: new Map(), audit: [], proved: 0, isEmpty, streams: 0 };
+  const state = { shop, setup, oidc, signedIn, role, personal, sessions: new Map(), audit: [], proved: 0, isEmpty, streams: 0, broken: new Set() };
   const table = [...routes, ...accounts(state), ...events(state), ...delivery(state), ...system(state)].map(([method, pattern, needs, act]) => {
     const names = [];
     const expression = pattern.replace(/\{(\w+)\}/g, (_, name) => { names.push(name); return "([^/]+)"; });
@@ -90,7 +90,7 @@ export async function start({
 
   let lastRow = 900;
   state.log = (account, action, site = null, object = null, detail = null) => {
-    state.audit.unshift({ id: ++lastRow, at: new Date().toISOString(), actor: account?.name ?? "–", via: "session", action, site, object, detail });
+    state.audit.unshift({ id: ++lastRow, at: new Date().toISOString(), actor: account?.name ?? "–", via: "session", action, site, object, detail: detail && typeof detail === "object" ? JSON.stringify(detail) : detail });
   };
 
   const server = createServer((request, response) => {
@@ -115,14 +115,37 @@ export async function start({
     url: `http://127.0.0.1:${server.address().port}${base}`,
     state,
     shop,
-    /** Sends a line to whoever watches. */
-    emit: (happening) => shop.push(happening),
+    /** Lets the person with a traced browser buy something. */
+    walk: (trace, site) => walk(shop, trace, site),
+    /** Ends the streams, as a gateway that restarts. */
+    breakStreams: () => state.broken.forEach((end) => end()),
+    /** Sends so many events a second to whoever watches, with what becomes of them, from prepared lines. */
+    flood: (perSecond) => flood(shop, perSecond),
     close: () => {
       shop.close();
       server.closeAllConnections();
       return new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** Every 20 ms a share of the events of a second; like the gateway, it says now and then that some were left out. */
+function flood(shop, perSecond) {
+  let sent = 0;
+  let seq = 1_000_000;
+  const timer = setInterval(() => {
+    for (let index = 0; index < perSecond / 50; index++) {
+      const at = new Date().toISOString();
+      const common = { at, site: "shop", seq: ++seq, message_id: `flood-${seq}`, event: "Product Viewed" };
+      shop.push({ what: "accepted", ...common, format: "segment", page: "/p/p-101", source: "sdk", visitor: "abcdef…", bot: 0.1, consent: ["analytics"], country: "DE" });
+      for (const destination of ["ga4", "meta", "google-ads", "klaviyo", "tiktok", "warehouse"]) {
+        shop.push({ what: "settled", ...common, destination, outcome: "delivered", reason: "", attempt: 1, milliseconds: 40 });
+      }
+      sent++;
+    }
+    if (sent % perSecond < perSecond / 50) shop.watchers.forEach((watcher) => watcher({ what: "missed", count: 1_024, site: "shop" }, null));
+  }, 20);
+  return { stop: () => clearInterval(timer), sent: () => sent };
 }
 
 /** A page of rows that have an id, newest first. */

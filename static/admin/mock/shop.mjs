@@ -72,7 +72,7 @@ export class Shop {
       agent: AGENTS[Math.floor(r() * AGENTS.length)],
       ip: `203.0.113.${10 + index}`,
       consent: r() < 0.62 ? ["analytics", "marketing", "advertising"] : r() < 0.6 ? ["analytics"] : r() < 0.6 ? [] : null,
-      bot: r() < 0.05 ? 0.9 : Math.round(r() * 15) / 100,
+      bot: r() < 0.05 ? 90 : r() < 0.2 ? 15 : null,
       cart: [],
     };
   }
@@ -90,7 +90,7 @@ export class Shop {
     if (roll > 0.84) [event, page, properties] = ["Checkout Started", "/checkout", { value: price, currency: "EUR", products: [product] }];
     if (roll > 0.91) [event, page, properties] = ["Order Completed", "/checkout/done", { order_id: `L-${20_000 + this.seqs.shop % 9000}`, total: Math.round((price + 4.9) * 100) / 100, shipping: 4.9, currency: "EUR", products: [product] }];
     if (roll > 0.97 && visitor.email) [event, page, properties] = ["identify", "/account", {}];
-    const source = event === "Order Completed" && r() < 0.3 ? "server" : r() < 0.7 ? "sdk" : r() < 0.7 ? "shim" : "vendor tag";
+    const source = event === "Order Completed" && r() < 0.3 ? "server" : r() < 0.7 ? "sdk" : r() < 0.7 ? "shim" : "vendor_tag";
     return this.accept({ site, event, page, properties, visitor, source, at });
   }
 
@@ -157,8 +157,26 @@ export class Shop {
       record.outcomes.set("klaviyo", fate);
       this.bury(record, "klaviyo", fate, at);
     }
-    this.events.sort((a, b) => a.at - b.at);
     this.ring = this.ring.slice(-500);
+    this.renumber();
+  }
+
+  /** Numbers what was made up out of its order by its time, as a journal does. */
+  renumber() {
+    this.events.sort((a, b) => a.at - b.at);
+    const first = {};
+    for (const it of this.events) first[it.site] = Math.min(first[it.site] ?? Infinity, it.seq);
+    for (const it of this.events) it.seq = first[it.site]++;
+    for (const [happening, record] of this.ring) {
+      if (happening.seqs) happening.seqs = [record.seq];
+      else happening.seq = record.seq;
+    }
+    this.letters.sort((a, b) => (a.at < b.at ? -1 : 1));
+    this.letters.forEach((it, index) => {
+      it.id = 5_001 + index;
+      it.seq = it.record.seq;
+      it.record.outcomes.get(it.destination).dead_letter = it.id;
+    });
   }
 
   bury(record, destination, fate, at) {

@@ -73,11 +73,18 @@ export interface AuditRow {
   action: string;
   site: string | null;
   object: string | null;
-  detail: Json;
+  detail: string | null;
+}
+
+/** A check of some rows of the audit log. */
+export interface AuditChain {
+  ok: boolean;
+  checked: number;
+  broken_at: number | null;
 }
 
 export interface AuditPage extends Page<AuditRow> {
-  chain: { ok: boolean; checked: number; broken_at: number | null };
+  chain: AuditChain;
 }
 
 export type Consent = "granted" | "denied" | null;
@@ -183,28 +190,32 @@ export interface EventAnswer {
 
 export interface Trace {
   id: string;
-  site?: string;
-  link: string;
+  site: string;
+  /** Null for a trace of a known visitor, or if the site has no address with a name. */
+  link: string | null;
   expires_at: string;
   visitor: string | null;
+  events: number;
+  missed: number;
 }
 
-export interface TraceAnswer {
-  id: string;
-  expires_at: string;
+export interface TraceAnswer extends Trace {
   happenings: Happening[];
 }
 
 export interface Rehearsal {
   destinations: {
     destination: string;
-    outcome: "sent" | "skipped" | "dead";
+    outcome: string;
     reason: string | null;
     detail: string | null;
+    /** The canonical event after the mapping. */
     mapped: Json;
-    request: { method: string; url: string; headers: Record<string, string> | [string, string][]; body: Json } | null;
+    request: { method: string; url: string; headers: Record<string, string>; body: string } | null;
     dropped: string[];
+    problems: { place: string; problem: string }[];
   }[];
+  left_out: number;
 }
 
 export interface DeadGroup {
@@ -241,6 +252,7 @@ export interface DeadLetterDetails extends DeadLetter {
 export interface Alert {
   id: number;
   rule: string;
+  kind: string;
   site: string | null;
   destination: string | null;
   state: "firing" | "resolved";
@@ -253,7 +265,7 @@ export interface Alert {
   value: number;
   limit: number;
   notified: { channel: string; at: string; error: string | null }[];
-  acknowledged?: { by: string; at: string; note: string | null } | null;
+  acknowledged: { by: string; at: string; note: string | null } | null;
 }
 
 export interface AlertRule {
@@ -314,24 +326,31 @@ export interface Destination {
   vendor: string;
   state: string;
   reason: string | null;
-  paused: { by: string; why: string | null; at: string; until: string | null } | null;
+  paused: { by: string; why: string; at: string | null; until: string | null } | null;
   ledger: Ledger;
   oldest_pending_at: string | null;
+  oldest_expires_at: string | null;
   latency: { p50_ms: number; p99_ms: number; count: number } | null;
-  last_error: { at: string; status: number | null; reply: string } | null;
+  last_error: { at: string; status: number | null; reply: string; reason: string } | null;
   credentials: "ok" | "refused" | "unknown";
-  throttle: Record<string, Json> | null;
+  throttle: { calls_per_second: number | null; waits_until: string | null } | null;
   skip_reasons: { reason: string; count: number; text: string }[];
+  counted_since: string;
   age_limit_seconds: number | null;
   mapping: boolean;
   consent: string[];
-  toml: string;
+  /** The end of a sentence about the vendor. */
+  repeats: string;
+}
+
+export interface DestinationAnswer extends Destination {
+  toml: string | null;
 }
 
 export interface MatchQuality {
   days: number;
   events: number;
-  sampled?: number;
+  measured_at: string;
   keys: {
     key: string;
     label: string;
@@ -340,10 +359,9 @@ export interface MatchQuality {
     weight: "high" | "medium" | "low";
     raise: string | null;
   }[];
-  dedupe: { share: number; raise: string | null };
+  dedupe: { share: number | null; raise: string | null };
   consent: { granted: number; denied: number; unknown: number };
-  score: number;
-  score_text: string;
+  score: number | null;
 }
 
 export interface Series {
@@ -355,17 +373,118 @@ export interface Series {
 export interface OutcomeRow {
   destination: string;
   outcome: string;
-  reason: string;
-  text?: string;
+  reason: string | null;
+  text: string | null;
   count: number;
 }
 
 export interface ProfileRow {
-  id: string;
-  names: string[];
-  last_seen_at: string;
+  id: number;
+  names: { kind: string; value: string }[];
+  last_seen_at: string | null;
   events: number;
   segments: string[];
+}
+
+export interface Tally {
+  count: number;
+  first: string | null;
+  last: string | null;
+  sum: number;
+}
+
+export interface Person {
+  profile: number;
+  user_id: string | null;
+  identities: { kind: string; value: string; rank: number }[];
+  traits: Record<string, Json>;
+  first_seen: string | null;
+  last_seen: string | null;
+  touches: Record<string, Json>;
+  device: Record<string, Json>;
+  place: Record<string, Json>;
+  consent: Record<string, Json>;
+  group_id: string | null;
+  activity: Record<string, Tally>;
+  segments?: string[];
+}
+
+export interface SegmentSync {
+  destination: string;
+  kind: string;
+  stand: string;
+  list: string | null;
+  size: number;
+  added: number;
+  removed: number;
+  left_out: Record<string, number>;
+  not_removed: Record<string, number>;
+  stuck: number;
+  synced_ms: number | null;
+  problem: string | null;
+}
+
+export interface SegmentRun {
+  at_ms: number;
+  took_ms: number;
+  size: number;
+  added: number;
+  removed: number;
+}
+
+export interface Segment {
+  site: string;
+  name: string;
+  by: string;
+  schedule: string;
+  where: Json;
+  destinations: string[];
+  syncs: SegmentSync[];
+  is_running: boolean;
+  members: number;
+  ran: SegmentRun | null;
+  due_ms: number | null;
+  counting: { is_filled: boolean; share: number; since_ms: number | null } | null;
+  is_set_aside: boolean;
+  uncounted: string[];
+  trend: { at_ms: number; size: number }[];
+}
+
+export interface SegmentMember {
+  profile: number;
+  since: string | null;
+  user_id?: string | null;
+  traits?: Record<string, Json>;
+  error?: string;
+}
+
+export interface ScriptVersion {
+  hash: string;
+  bytes: number;
+  age_seconds: number;
+}
+
+export interface Script {
+  site: string | null;
+  vendor: string;
+  script: string;
+  state: string;
+  served: ScriptVersion | null;
+  pending: ScriptVersion | null;
+}
+
+export interface ScriptDiff {
+  served: ScriptVersion | null;
+  pending: ScriptVersion;
+  diff: string;
+  cut: boolean;
+}
+
+export interface ReplayPlan {
+  count: number;
+  dead: number;
+  pending: number;
+  repeats: string;
 }
 
 export interface SettingRow {
@@ -374,6 +493,7 @@ export interface SettingRow {
   source: "default" | "file" | "environment";
   file: string | null;
   line: number | null;
+  variable: string | null;
   secret: boolean;
   restart: boolean;
   doc: string;
@@ -477,25 +597,29 @@ export const api = {
   delete: <T>(path: string) => json<T>("DELETE", path),
 };
 
-/** Reads lines of JSON until the stream ends or is aborted. Empty lines are heartbeats. */
-export async function* lines<T>(path: string, query: Parameters, signal: AbortSignal): AsyncGenerator<T[]> {
+/** Reads pieces of a text as they arrive, until it ends or is aborted. */
+export async function* pieces(path: string, query: Parameters, signal: AbortSignal): AsyncGenerator<string> {
   const response = await send("GET", path, { query, signal });
-  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = response.body?.getReader();
   if (!reader) return;
-  let rest = "";
+  const decoder = new TextDecoder();
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
-      const pieces = (rest + value).split("\n");
-      rest = pieces.pop() ?? "";
-      const found: T[] = [];
-      for (const piece of pieces) {
-        if (piece.trim() !== "") found.push(JSON.parse(piece) as T);
-      }
-      yield found;
+      yield decoder.decode(value, { stream: true });
     }
   } finally {
     reader.cancel().catch(() => {});
+  }
+}
+
+/** Reads lines of JSON until the stream ends or is aborted. Empty lines are heartbeats. */
+export async function* lines<T>(path: string, query: Parameters, signal: AbortSignal): AsyncGenerator<T[]> {
+  let rest = "";
+  for await (const piece of pieces(path, query, signal)) {
+    const found = (rest + piece).split("\n");
+    rest = found.pop() ?? "";
+    yield found.filter((it) => it.trim() !== "").map((it) => JSON.parse(it) as T);
   }
 }

@@ -4,28 +4,28 @@ import type { ComponentType } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { underWay } from "./api";
 import { zone } from "./format";
-import { LANGUAGES, language, pick, setLanguage, texts } from "./i18n";
-import { globalKeys, screenKeys, step, type Key } from "./keys";
+import { language, pick, texts } from "./i18n";
+import { globalKeys, screenKeys, step, type KeyBinding } from "./keys";
 import { asProblem } from "./resource";
 import { go, link, match, place, setParams } from "./router";
 import { ROUTES, type Route, type ScreenProps } from "./routes";
 import { can, chooseSite, door, enter, leave, me, site, sites } from "./session";
-import { setTheme, theme, type Theme } from "./theme";
 import { Button, Loading } from "./ui/basics";
 import { Dialogs, DialogTitle, openDialog } from "./ui/dialog";
 import { Icon } from "./ui/icons";
 import { Empty, Fault } from "./ui/page";
+import { Brand, Preferences } from "./ui/preferences";
 import { Toasts } from "./ui/toast";
 import { role } from "./words";
 
 const t = texts({
   skip: "Skip to the content", main: "Main", more: "More", menu: "Menu", site: "Site", watch: "Watch", delivery: "Delivery", audience: "People",
-  system: "System", keys: "Keyboard", help: "Keys", language: "Language", theme: "Theme", system_theme: "System", light: "Light", dark: "Dark", leave: "Sign out", account: "Account",
+  system: "System", keys: "Keyboard", help: "Keys", leave: "Sign out", account: "Account",
   no_screen: "There is no such page.", no_screen_text: "The link may be of another version of the console.", home: "To the start", everywhere: "Everywhere", here: "On this screen",
   key_search: "Search", key_step: "Next and previous row", key_open: "Open the row", key_close: "Close, or leave a field", key_help: "This help", key_go: "Go to {name}", zone: "Times are of the zone {zone}.", version: "Tagway {version}",
 }, {
   skip: "Zum Inhalt springen", main: "Hauptnavigation", more: "Mehr", menu: "Menü", site: "Site", watch: "Beobachten", delivery: "Zustellung", audience: "Personen",
-  system: "System", keys: "Tastatur", help: "Tasten", language: "Sprache", theme: "Aussehen", system_theme: "Wie das System", light: "Hell", dark: "Dunkel", leave: "Abmelden", account: "Konto",
+  system: "System", keys: "Tastatur", help: "Tasten", leave: "Abmelden", account: "Konto",
   no_screen: "Diese Seite gibt es nicht.", no_screen_text: "Vielleicht ist der Link aus einer anderen Version der Konsole.", home: "Zum Start", everywhere: "Überall", here: "Auf dieser Seite",
   key_search: "Suchen", key_step: "Nächste und vorige Zeile", key_open: "Zeile öffnen", key_close: "Schließen, oder ein Feld verlassen", key_help: "Diese Hilfe", key_go: "Gehe zu {name}", zone: "Zeiten gelten in der Zone {zone}.", version: "Tagway {version}",
 });
@@ -44,7 +44,8 @@ const target = (route: Route): string => {
   return link(path, { site: sites.value.length > 1 ? site.value : null });
 };
 
-function found(): { route: Route; params: Record<string, string> } | null {
+/** Finds the route of the address, with the parts of the path that it names. */
+export function found(): { route: Route; params: Record<string, string> } | null {
   for (const route of ROUTES) {
     const params = match(route.path, place.value.path);
     if (params) return { route, params };
@@ -121,14 +122,6 @@ function Frame() {
   );
 }
 
-function Brand() {
-  return (
-    <svg class="mark" viewBox="0 0 32 32" width="22" height="22" aria-hidden="true">
-      <rect width="32" height="32" rx="8" /><path d="M8 10h16M16 10v6m0 0-6 6m6-6 6 6" />
-    </svg>
-  );
-}
-
 function Navigation({ at }: { at: Route | undefined }) {
   return (
     <div class="groups">
@@ -153,18 +146,17 @@ function Navigation({ at }: { at: Route | undefined }) {
   );
 }
 
-/** A screen belongs to the entry with the same first word. */
+/** A screen belongs to the entry that it names, else to that with the same first word. */
 const isAt = (entry: Route, at: Route | undefined): boolean =>
-  at === entry || (!!at && !at.nav && at.path.split("/")[0] === entry.path.split("/")[0]);
+  at === entry || (!!at && !at.nav && (at.within ?? at.path.split("/")[0]) === entry.path.split("/")[0]);
 
 function SiteChoice() {
   if (sites.value.length < 2) return null;
   const choose = (name: string) => {
     chooseSite(name);
     // A screen of one object of another site has no meaning here: go to its list.
-    const [first = ""] = place.value.path.split("/");
-    const ofSite = /^(sites|destinations|segments|profiles)\/./.test(place.value.path);
-    if (ofSite) go(link(first === "sites" ? ["sites", name, "events"] : first, first === "sites" ? {} : { site: name }));
+    const list = /^(sites|destinations|segments|profiles)\/./.exec(place.value.path)?.[1];
+    if (list) go(link(list === "sites" ? "events" : list, { site: name }));
     else setParams({ site: name });
   };
   return (
@@ -173,26 +165,6 @@ function SiteChoice() {
         {sites.value.map((it) => <option key={it} value={it}>{it}</option>)}
       </select>
     </label>
-  );
-}
-
-const THEMES: readonly [Theme, "system_theme" | "light" | "dark"][] = [["system", "system_theme"], ["light", "light"], ["dark", "dark"]];
-
-/** The choice of language and theme, which needs no account. */
-export function Preferences() {
-  return (
-    <div class="preferences">
-      <label><span class="sr">{t("language")}</span>
-        <select value={language.value} onChange={(event) => setLanguage(event.currentTarget.value as typeof language.value)}>
-          {LANGUAGES.map(([code, name]) => <option key={code} value={code} lang={code}>{name}</option>)}
-        </select>
-      </label>
-      <label><span class="sr">{t("theme")}</span>
-        <select value={theme.value} onChange={(event) => setTheme(event.currentTarget.value as Theme)}>
-          {THEMES.map(([code, name]) => <option key={code} value={code}>{t(name)}</option>)}
-        </select>
-      </label>
-    </div>
   );
 }
 
@@ -231,13 +203,13 @@ function Menu({ close, from }: { close: () => void; from: string }) {
   );
 }
 
-function keys(): Key[] {
+function keys(): KeyBinding[] {
   return [
     { keys: "/", text: () => t("key_search"), run: () => document.querySelector<HTMLElement>("main [data-search]")?.focus() },
     { keys: "j", text: () => t("key_step"), run: () => step(1) },
     { keys: "k", text: () => t("key_step"), run: () => step(-1) },
     { keys: "?", text: () => t("key_help"), run: openHelp },
-    ...entries().map((it): Key => ({
+    ...entries().map((it): KeyBinding => ({
       keys: `g ${it.nav.key}`, text: () => t("key_go", { name: pick(it.nav) }), run: () => go(target(it)),
     })),
   ];
@@ -259,7 +231,7 @@ function openHelp() {
   ));
 }
 
-function KeyList({ title, keys }: { title: string; keys: Key[] }) {
+function KeyList({ title, keys }: { title: string; keys: KeyBinding[] }) {
   return (
     <section class="keylist">
       <h3>{title}</h3>

@@ -44,13 +44,21 @@ const relatives = computed(() => new Intl.RelativeTimeFormat(locale.value, { num
 export const exact = (at: string | number): string => exactly.value.format(new Date(at));
 /** The time of day with seconds. */
 export const timeOfDay = (at: string | number): string => clock.value.format(new Date(at));
-/** Day, month, hour and minute. */
-export const moment = (at: string | number): string => brief.value.format(new Date(at));
+/** Day, month, hour and minute; of another year, the year instead of the time. */
+export const moment = (at: string | number): string => {
+  const then = new Date(at);
+  return (then.getFullYear() === new Date(now.value).getFullYear() ? brief : day).value.format(then);
+};
 export const date = (at: string | number): string => day.value.format(new Date(at));
 
 const UNITS: readonly [Intl.RelativeTimeFormatUnit & ("day" | "hour" | "minute" | "second"), number][] = [
   ["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1],
 ];
+
+const DAY_MS = 86_400_000;
+
+/** Returns true within a day of the present, where a relative time says more than a date. */
+export const isNear = (at: string | number): boolean => Math.abs(new Date(at).getTime() - now.value) < DAY_MS;
 
 /** Relative to the present: "3 minutes ago". */
 export function relative(at: string | number): string {

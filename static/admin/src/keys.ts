@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
-export interface Key {
+export interface KeyBinding {
   /** One key, or two after each other: "g l". */
   keys: string;
   text: () => string;
@@ -11,18 +11,18 @@ export interface Key {
 }
 
 /** The keys of the screen in view, for the help. */
-export const screenKeys = signal<Key[]>([]);
+export const screenKeys = signal<KeyBinding[]>([]);
 /** The keys that work everywhere; set at the start. */
-export const globalKeys = signal<Key[]>([]);
+export const globalKeys = signal<KeyBinding[]>([]);
 
 /** Binds keys for as long as a component is in view. */
-export function useKeys(keys: Key[]): void {
+export function useKeys(keys: KeyBinding[]): void {
   const latest = useRef(keys);
   latest.current = keys;
   const signature = keys.map((it) => it.keys).join();
   useEffect(() => {
     // What they do changes with each rendering; what they are does not.
-    const bound = latest.current.map((key, index): Key => ({
+    const bound = latest.current.map((key, index): KeyBinding => ({
       keys: key.keys,
       text: () => latest.current[index]?.text() ?? "",
       run: () => latest.current[index]?.run(),

@@ -35,9 +35,11 @@ export const can = (role: Role): boolean => !!me.value && RANK[me.value.role] >=
 
 /** Asks the gateway who the caller is. */
 export async function enter(): Promise<void> {
+  // Both at once: who may enter at all may nearly always see sites.
+  const listed = api.get<string[]>("sites");
+  listed.catch(() => {});
   try {
-    const answer = await api.get<Me>("me");
-    await welcome(answer);
+    await welcome(await api.get<Me>("me"), listed);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     const isDoor = error.status === 401;
@@ -51,8 +53,8 @@ export async function enter(): Promise<void> {
 }
 
 /** Lets in a caller whom the gateway knows. */
-export async function welcome(answer: Me): Promise<void> {
-  if (!answer.must_set_password) sites.value = await api.get<string[]>("sites");
+export async function welcome(answer: Me, listed?: Promise<string[]>): Promise<void> {
+  if (!answer.must_set_password) sites.value = await (listed ?? api.get<string[]>("sites"));
   me.value = answer;
 }
 

@@ -8,14 +8,14 @@ const t = texts({
   delivered: "sent", sent: "sent", skipped: "skipped", dead: "failed", retry: "will try again", pending: "on its way", held: "held",
   waiting: "waits to try again", before_destination: "before this destination", settled: "done", accepted: "received",
   running: "running", retrying: "having trouble", paused: "paused", stopped: "stopped", waiting_state: "waiting", starting: "starting",
-  failing: "failing", throttled_state: "slowed down", blocked: "blocked", draining: "stopping",
+  failing: "failing", throttled_state: "slowed down", blocked: "blocked", draining: "stopping", broken: "failing", unauthorised: "credentials refused",
   viewer: "Viewer", editor: "Editor", admin: "Admin",
   firing: "firing", resolved: "resolved", page: "urgent", ticket: "can wait",
 }, {
   delivered: "gesendet", sent: "gesendet", skipped: "übersprungen", dead: "gescheitert", retry: "neuer Versuch folgt", pending: "unterwegs", held: "zurückgehalten",
   waiting: "wartet auf neuen Versuch", before_destination: "vor diesem Ziel", settled: "erledigt", accepted: "empfangen",
   running: "läuft", retrying: "hat Probleme", paused: "pausiert", stopped: "angehalten", waiting_state: "wartet", starting: "startet",
-  failing: "scheitert", throttled_state: "gedrosselt", blocked: "blockiert", draining: "hält an",
+  failing: "scheitert", throttled_state: "gedrosselt", blocked: "blockiert", draining: "hält an", broken: "scheitert", unauthorised: "Zugangsdaten abgelehnt",
   viewer: "Leser", editor: "Bearbeiter", admin: "Verwalter",
   firing: "aktiv", resolved: "behoben", page: "dringend", ticket: "kann warten",
 });
@@ -36,6 +36,7 @@ const STATES = {
   running: ["running", "good"], retrying: ["retrying", "warn"], paused: ["paused", "wait"], stopped: ["stopped", "bad"],
   waiting: ["waiting_state", "wait"], starting: ["starting", "quiet"], failing: ["failing", "bad"],
   throttled: ["throttled_state", "warn"], blocked: ["blocked", "bad"], draining: ["draining", "quiet"],
+  broken: ["broken", "bad"], unauthorised: ["unauthorised", "bad"],
 } as const satisfies Record<string, readonly [string, Tone]>;
 
 /** The word and the tone of a destination's state. */

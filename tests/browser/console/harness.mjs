@@ -61,7 +61,7 @@ export async function withConsole(route, options, act) {
 /** Waits until the screen with this heading has its data. */
 export async function settled(page, heading) {
   await page.getByRole("heading", { level: 1, name: heading }).waitFor();
-  await page.locator("main .loading").waitFor({ state: "detached" });
+  await page.locator("main .loading").first().waitFor({ state: "detached" });
 }
 
 /** The rules of WCAG 2.2 AA that a program can check. */
@@ -86,6 +86,9 @@ export async function assertNoSideScroll(page) {
   });
   assert.ok(wide <= room, `${wide} px of content in ${room} px: ${guilty.join("\n")}`);
 }
+
+/** The acts that were noted since the start; the stand-in has a history before. */
+export const acts = (mock) => mock.state.audit.filter(({ id }) => id > 900).map(({ action }) => action).reverse();
 
 export const shot = (page, name, options = {}) => page.screenshot({ path: join(SHOTS, `${name}.png`), ...options });
 

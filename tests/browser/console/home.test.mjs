@@ -28,3 +28,11 @@ test("home of another site is a link of its own", () => withConsole("#/?site=mag
   await page.goBack();
   await page.getByText("journal.lindenhof.example").waitFor();
 }));
+
+test("an account without sites is told why it sees nothing", () => {
+  const routes = [["GET", "sites", "viewer", () => []]];
+  return withConsole("#/", { routes }, async (page) => {
+    await settled(page, "Home");
+    await page.getByText("There is no site to see").waitFor();
+  });
+});

@@ -9,7 +9,7 @@ import type { ScreenProps } from "../routes";
 import { site } from "../session";
 import { Badge, Card, CodeBlock, Figure, LinkButton, Notice, StateBadge, Time } from "../ui/basics";
 import { ShareBar, StackedBars, type Stack } from "../ui/charts";
-import { Loaded, Screen } from "../ui/page";
+import { Empty, Loaded, Screen } from "../ui/page";
 import { Table } from "../ui/table";
 import { outcome, severity, vendor, type Tone } from "../words";
 
@@ -18,13 +18,13 @@ const t = texts({
   oldest: "oldest", no_oldest: "nothing waits", balance: "Every delivery is accounted for", balance_note: "Each event is counted once for each destination.", unbalanced: "The numbers do not add up", day: "The last 24 hours", everywhere: "all destinations together", destinations: "Destinations", destination: "Destination", state: "State",
   pending: "Waiting", dead: "Failed", segments: "Segments", segment: "Segment", size: "People", ran: "Last run", late: "late", on_time: "on time", scripts: "{n} {n|vendor script waits|vendor scripts wait} for your approval", look: "Look at it",
   ready: "The gateway takes no traffic: {reasons}", steps: "Three steps to the first event", step1: "Put the snippet into your pages", step1_text: "Before the first script of the page. It is the only change that your pages need.", step2: "Open a page of the site", step2_text: "The event shows up here by itself, within a second.", step2_wait: "Waiting for the first event …",
-  step3: "Connect a destination", step3_text: "Name a vendor in tagway.toml, for example Google Analytics or Meta; the gateway reads it at the next reload.", snippet: "Snippet", warnings: "{n} {n|remark|remarks} about the configuration", since: "since",
+  step3: "Connect a destination", step3_text: "Name a vendor in tagway.toml, for example Google Analytics or Meta; the gateway reads it at the next reload.", snippet: "Snippet", warnings: "{n} {n|remark|remarks} about the configuration", since: "since", no_site: "There is no site to see", no_site_text: "Either tagway.toml names none, or your account may see none: an admin can change that.",
 }, {
   title: "Start", lead: "Was von {hosts} kam, und was daraus wurde.", live: "Live ansehen", a_minute: "Ereignisse pro Minute", sent: "Gesendet", failed: "Gescheitert", waiting: "Unterwegs",
   oldest: "ältestes", no_oldest: "nichts wartet", balance: "Jede Zustellung ist verbucht", balance_note: "Jedes Ereignis zählt für jedes Ziel einmal.", unbalanced: "Die Zahlen gehen nicht auf", day: "Die letzten 24 Stunden", everywhere: "alle Ziele zusammen", destinations: "Ziele", destination: "Ziel", state: "Zustand",
   pending: "Wartend", dead: "Gescheitert", segments: "Segmente", segment: "Segment", size: "Personen", ran: "Letzter Lauf", late: "überfällig", on_time: "pünktlich", scripts: "{n} {n|Anbieterskript wartet|Anbieterskripte warten} auf deine Freigabe", look: "Ansehen",
   ready: "Das Gateway nimmt nichts an: {reasons}", steps: "Drei Schritte zum ersten Ereignis", step1: "Setze das Snippet in deine Seiten", step1_text: "Vor das erste Skript der Seite. Mehr musst du an deinen Seiten nicht ändern.", step2: "Öffne eine Seite der Site", step2_text: "Das Ereignis erscheint hier von selbst, binnen einer Sekunde.", step2_wait: "Wartet auf das erste Ereignis …",
-  step3: "Verbinde ein Ziel", step3_text: "Nenne einen Anbieter in der tagway.toml, etwa Google Analytics oder Meta; das Gateway liest sie beim nächsten Neuladen.", snippet: "Snippet", warnings: "{n} {n|Hinweis|Hinweise} zur Konfiguration", since: "seit",
+  step3: "Verbinde ein Ziel", step3_text: "Nenne einen Anbieter in der tagway.toml, etwa Google Analytics oder Meta; das Gateway liest sie beim nächsten Neuladen.", snippet: "Snippet", warnings: "{n} {n|Hinweis|Hinweise} zur Konfiguration", since: "seit", no_site: "Hier ist keine Site zu sehen", no_site_text: "Entweder nennt die tagway.toml keine, oder dein Konto darf keine sehen: Das kann ein Verwalter ändern.",
 });
 
 const REFRESH_MS = 10_000;
@@ -32,6 +32,7 @@ const REFRESH_MS = 10_000;
 export default function Home(_: ScreenProps) {
   const name = site.value;
   const overview = useResource(name || null, (signal) => api.get<SiteOverview>(`${parts("sites", name)}/overview`, {}, signal), { every: REFRESH_MS });
+  if (!name) return <Screen title={t("title")}><Empty title={t("no_site")}>{t("no_site_text")}</Empty></Screen>;
   return <Loaded from={overview}>{(it) => (it.has_events ? <Running it={it} /> : <Beginning it={it} />)}</Loaded>;
 }
 

@@ -2,7 +2,6 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { api, Problem, type Me } from "../api";
-import { Preferences } from "../app";
 import { texts } from "../i18n";
 import { asProblem } from "../resource";
 import { go, param, place } from "../router";
@@ -10,6 +9,7 @@ import type { ScreenProps } from "../routes";
 import { door, me, welcome } from "../session";
 import { Button, CodeBlock, LinkButton, Loading, Notice } from "../ui/basics";
 import { faultText } from "../ui/page";
+import { Brand, Preferences } from "../ui/preferences";
 
 const t = texts({
   title: "Sign in", name: "Name", password: "Password", enter: "Sign in", oidc: "Sign in with your company account", or: "or",
@@ -34,9 +34,7 @@ export default function Login(_: ScreenProps) {
   return (
     <div class="door-card">
       <div class="door-brand">
-        <svg class="mark" viewBox="0 0 32 32" width="32" height="32" aria-hidden="true">
-          <rect width="32" height="32" rx="8" /><path d="M8 10h16M16 10v6m0 0-6 6m6-6 6 6" />
-        </svg>
+        <Brand size={32} />
         Tagway
       </div>
       <Step />
@@ -129,6 +127,7 @@ function ByPassword() {
 const LEAST_CHARACTERS = 12;
 
 function ChoosePassword({ name }: { name: string }) {
+  const [chosen, setChosen] = useState(name);
   const [first, setFirst] = useState("");
   const [second, setSecond] = useState("");
   const [text, setText] = useState("");
@@ -136,7 +135,7 @@ function ChoosePassword({ name }: { name: string }) {
     if (first.length < LEAST_CHARACTERS) return setText(t("short"));
     if (first !== second) return setText(t("differ"));
     try {
-      await api.post("me/password", { new: first });
+      await api.post("me/password", { new: first, ...(chosen.trim() !== name && { name: chosen.trim() }) });
       await welcome(await api.get<Me>("me"));
     } catch (error) {
       setText(faultText(asProblem(error)));
@@ -147,7 +146,9 @@ function ChoosePassword({ name }: { name: string }) {
       <h1>{t("choose")}</h1>
       <p>{t("choose_text", { name })}</p>
       <form class="stack" onSubmit={(event) => { event.preventDefault(); void submit(); }}>
-        <input class="sr" tabIndex={-1} aria-hidden="true" autocomplete="username" value={name} readOnly />
+        <label class="field"><span>{t("name")}</span>
+          <input required autocomplete="username" value={chosen} spellcheck={false} autocapitalize="none" onInput={(event) => setChosen(event.currentTarget.value)} />
+        </label>
         <label class="field"><span>{t("password")}</span>
           <input type="password" required autofocus autocomplete="new-password" value={first} aria-describedby="password-hint password-fault" onInput={(event) => setFirst(event.currentTarget.value)} />
         </label>

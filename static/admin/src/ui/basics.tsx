@@ -2,7 +2,7 @@
 
 import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
-import { exact, now, relative, timeOfDay, zone } from "../format";
+import { exact, isNear, moment, now, relative, timeOfDay, zone } from "../format";
 import { texts } from "../i18n";
 import { outcome, reason, spoken, state, type Tone } from "../words";
 import { Icon, type IconName } from "./icons";
@@ -39,11 +39,11 @@ export function Reason({ code, text }: { code: string; text?: string | null | un
   );
 }
 
-/** A time relative to the present, the exact one on hover. */
+/** A time: relative to the present within a day of it, the exact one on hover. */
 export function Time({ at, clock = false }: { at: string | null | undefined; clock?: boolean }) {
   if (!at) return <span class="muted">–</span>;
   now.value;
-  return <time dateTime={at} title={`${exact(at)} (${zone})`}>{clock ? timeOfDay(at) : relative(at)}</time>;
+  return <time dateTime={at} title={`${exact(at)} (${zone})`}>{clock ? timeOfDay(at) : isNear(at) ? relative(at) : moment(at)}</time>;
 }
 
 type ButtonProps = JSX.IntrinsicElements["button"] & {

@@ -20,9 +20,9 @@ const HEIGHT = 48;
 
 const format = (value: number) => count(value);
 
-/** A line of values over time. */
-export function Sparkline({ points, from, step, label, tone = "info", height = HEIGHT }: {
-  points: Points; from: string; step: number; label: string; tone?: Tone; height?: number;
+/** A line of values over time. Within a row of a table it is `bare`: a table there would be one too many. */
+export function Sparkline({ points, from, step, label, tone = "info", height = HEIGHT, bare = false }: {
+  points: Points; from: string; step: number; label: string; tone?: Tone; height?: number; bare?: boolean;
 }) {
   const known = points.filter((it) => it !== null);
   const top = Math.max(1, ...known);
@@ -47,7 +47,7 @@ export function Sparkline({ points, from, step, label, tone = "info", height = H
           </g>
         ))}
       </svg>
-      <SeriesTable label={label} from={from} step={step} rows={[{ name: t("value"), points }]} />
+      {!bare && <SeriesTable label={label} from={from} step={step} rows={[{ name: t("value"), points }]} />}
     </figure>
   );
 }
@@ -102,8 +102,9 @@ function SeriesTable({ label, from, step, rows }: {
   const size = Math.max(1, Math.ceil(length / TABLE_ROWS));
   const start = new Date(from).getTime();
   const sum = (points: Points, index: number) => points.slice(index * size, (index + 1) * size).reduce<number>((all, it) => all + (it ?? 0), 0);
+  // A table does not keep to the size of what only screen readers see; the box around it does.
   return (
-    <table class="sr">
+    <div class="sr"><table>
       <caption>{label}</caption>
       <thead><tr><th scope="col">{t("time")}</th>{rows.map((it) => <th key={it.name} scope="col">{it.name}</th>)}</tr></thead>
       <tbody>
@@ -114,7 +115,7 @@ function SeriesTable({ label, from, step, rows }: {
           </tr>
         ))}
       </tbody>
-    </table>
+    </table></div>
   );
 }
 

@@ -7,15 +7,15 @@ import { api, Problem, refusals, type Me } from "../api";
 import { texts } from "../i18n";
 import { me } from "../session";
 import { asProblem } from "../resource";
-import { Button } from "./basics";
+import { Button, LinkButton } from "./basics";
 import { faultText } from "./page";
 
 const t = texts({
   close: "Close", cancel: "Cancel", prove: "Confirm that it is you", prove_text: "This changes who may do what, or concerns personal data. Enter your password again; it then counts for five minutes.",
-  password: "Password", confirm: "Confirm", wrong: "The password is wrong.",
+  password: "Password", confirm: "Confirm", wrong: "The password is wrong.", company: "Sign in again", company_text: "This changes who may do what, or concerns personal data. Sign in again with your company account; it then counts for five minutes.",
 }, {
   close: "Schließen", cancel: "Abbrechen", prove: "Bestätige, dass du es bist", prove_text: "Das ändert, wer was darf, oder betrifft personenbezogene Daten. Gib dein Passwort noch einmal ein; es gilt dann fünf Minuten.",
-  password: "Passwort", confirm: "Bestätigen", wrong: "Das Passwort ist falsch.",
+  password: "Passwort", confirm: "Bestätigen", wrong: "Das Passwort ist falsch.", company: "Neu anmelden", company_text: "Das ändert, wer was darf, oder betrifft personenbezogene Daten. Melde dich mit deinem Firmenkonto neu an; es gilt dann fünf Minuten.",
 });
 
 interface Open {
@@ -47,10 +47,14 @@ function Modal({ open }: { open: Open }) {
     open.closed();
   };
   const close = () => element.current?.close();
+  // A click beside it closes what is read only: what was typed, or is shown once, is not lost by a slip.
+  const beside = (event: MouseEvent) => {
+    if (event.target === element.current && !element.current?.querySelector("form, .codeblock")) close();
+  };
   return (
     <dialog
       ref={element} class="dialog" onClose={closed} aria-labelledby={`dialog-${open.id}`}
-      onClick={(event) => event.target === element.current && close()}
+      onClick={beside}
     >
       <div class="dialog-body" data-dialog={open.id}>{open.render(close)}</div>
     </dialog>
@@ -100,12 +104,12 @@ function Confirm({ title, body, act, isDanger, word, close, done }: Confirmation
       <div class="dialog-text">{body}</div>
       {word && (
         <label class="field"><span>{word.label}</span>
-          <input value={typed} onInput={(event) => setTyped(event.currentTarget.value)} autocomplete="off" spellcheck={false} />
+          <input value={typed} autofocus onInput={(event) => setTyped(event.currentTarget.value)} autocomplete="off" spellcheck={false} />
         </label>
       )}
       <footer>
         <Button onClick={close}>{t("cancel")}</Button>
-        <Button type="submit" kind={isDanger ? "danger" : "main"} disabled={!isReady}>{act}</Button>
+        <Button type="submit" kind={isDanger ? "danger" : "main"} autofocus={!word && !isDanger} disabled={!isReady}>{act}</Button>
       </footer>
     </form>
   );
@@ -118,6 +122,21 @@ refusals.prove = async () => {
 };
 
 function Proof({ close, done }: { close: () => void; done: () => void }) {
+  return me.value?.password_login === false ? <ProofByCompany close={close} /> : <ProofByPassword close={close} done={done} />;
+}
+
+/** Accounts without a password prove it where they have one. */
+function ProofByCompany({ close }: { close: () => void }) {
+  return (
+    <div class="stack">
+      <DialogTitle close={close}>{t("prove")}</DialogTitle>
+      <p class="dialog-text">{t("company_text")}</p>
+      <footer><Button onClick={close}>{t("cancel")}</Button><LinkButton kind="main" href="api/v1/session/oidc">{t("company")}</LinkButton></footer>
+    </div>
+  );
+}
+
+function ProofByPassword({ close, done }: { close: () => void; done: () => void }) {
   const [password, setPassword] = useState("");
   const [fault, setFault] = useState<Problem | null>(null);
   const prove = async () => {
@@ -135,7 +154,7 @@ function Proof({ close, done }: { close: () => void; done: () => void }) {
       <input class="sr" tabIndex={-1} aria-hidden="true" autocomplete="username" value={me.value?.name ?? ""} readOnly />
       <label class="field"><span>{t("password")}</span>
         <input type="password" required autocomplete="current-password" value={password} aria-invalid={!!fault}
-          aria-describedby="proof-fault" onInput={(event) => setPassword(event.currentTarget.value)} />
+          aria-describedby="proof-fault" onInput={(event) => { setPassword(event.currentTarget.value); setFault(null); }} />
       </label>
       <p id="proof-fault" class="field-fault" role="alert">{fault && (fault.status === 401 || fault.status === 403 ? t("wrong") : faultText(fault))}</p>
       <footer>
