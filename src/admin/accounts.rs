@@ -329,6 +329,6 @@ fn shown_rights(rights: &AccessRights) -> String {
 fn link_answer(link: IssuedLink, source: &RequestSource) -> LinkAnswer {
     let IssuedLink { code, name, account, expires_at } = link;
     let code = code.expose().to_owned();
-    let link = format!("{}#/login/{code}", source.console_url());
+    let link = format!("{}#/login?code={code}", source.console_url());
     LinkAnswer { id: account.map(|id| id.0), name, link, code, expires_at }
 }

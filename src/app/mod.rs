@@ -6,6 +6,7 @@
 
 mod admin_control;
 mod certificates;
+mod delivery_runtime;
 mod keys;
 mod open_stores;
 mod running_settings;
@@ -20,7 +21,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
-use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use self::admin_control::AppAdminControl;
 use self::certificates::CertificateReloader;
+use self::delivery_runtime::DeliveryRuntime;
 pub use self::keys::site_key;
 use self::open_stores::{ConsoleStores, open, open_segments};
 use self::running_settings::RunningSettings;
@@ -36,6 +37,7 @@ use self::subjects::{ServerErasure, SubjectService};
 use crate::admin::{self, AdminServer, ReadinessState, load_token};
 use crate::config::{ConfigSource, ConfigWatcher, ReloadReason, TagwaySettings};
 use crate::gateway::{ClientFacts, Gateway};
+use tagway_console::account::ConsoleAccounts;
 use tagway_core::bots;
 use tagway_core::clock::{SharedClock, SystemClock};
 use tagway_core::feed::LiveFeed;
@@ -107,30 +109,6 @@ pub struct TagwayApp {
     delivery: DeliveryRuntime,
 }
 
-/// The runtime of delivery. Dropping it stops it in the background: a plain runtime would wait for its
-/// threads, which asynchronous code must not, and a start that fails half way drops it in such code.
-struct DeliveryRuntime(Option<Runtime>);
-
-impl DeliveryRuntime {
-    fn start() -> anyhow::Result<(Self, Handle)> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .thread_name("tagway-delivery")
-            .enable_all()
-            .build()
-            .context("the delivery runtime")?;
-        let handle = runtime.handle().clone();
-        Ok((Self(Some(runtime)), handle))
-    }
-}
-
-impl Drop for DeliveryRuntime {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 impl TagwayApp {
     /// Starts everything and returns once all listeners are bound and accept.
     ///
@@ -188,8 +166,7 @@ impl TagwayApp {
         let erasure = Arc::new(ServerErasure(subjects.clone()));
         let gateway = Arc::new(gateway.with_profiles(profiles.clone()).with_erasure(erasure));
         tokio::task::spawn_blocking(bots::prepare);
-        let handler = Arc::new(GatewayHandler(gateway.clone()));
-        let server = EdgeServer::bind(&settings.edge, metrics.clone(), handler).await?;
+        let server = bind_edge(&settings, &metrics, &gateway).await?;
         let admin = bind_admin(settings.admin.address).await?;
         let (http, https) = (server.http_addr(), server.https_addr());
         let addresses = ListenAddresses { http, https, admin: admin.address() };
@@ -252,10 +229,7 @@ impl TagwayApp {
         self.tasks.spawn(self.clone().enforce_journal_allowance());
         self.tasks.spawn(self.subjects.clone().resume());
         let following = self.segments.clone().run_until_stopped(self.end_maintenance.clone());
-        match &self.delivery.0 {
-            Some(runtime) => self.tasks.spawn_on(following, runtime.handle()),
-            None => self.tasks.spawn(following),
-        };
+        self.delivery.spawn_tracked(&self.tasks, following);
         self.readiness.set_started();
         Ok(())
     }
@@ -263,6 +237,11 @@ impl TagwayApp {
     /// The addresses that it listens on.
     pub fn addresses(&self) -> ListenAddresses {
         self.addresses
+    }
+
+    /// The accounts of the console.
+    pub fn console_accounts(&self) -> Arc<ConsoleAccounts> {
+        self.console.accounts.clone()
     }
 
     /// The live feed.
@@ -486,6 +465,15 @@ impl RequestHandler for GatewayHandler {
 
 fn facts(arrival: EdgeClientFacts) -> ClientFacts {
     ClientFacts { client: arrival.client, secure: arrival.secure }
+}
+
+async fn bind_edge(
+    settings: &TagwaySettings,
+    metrics: &Arc<Metrics>,
+    gateway: &Arc<Gateway>,
+) -> anyhow::Result<EdgeServer> {
+    let handler = Arc::new(GatewayHandler(gateway.clone()));
+    Ok(EdgeServer::bind(&settings.edge, metrics.clone(), handler).await?)
 }
 
 async fn bind_admin(address: SocketAddr) -> anyhow::Result<AdminServer> {

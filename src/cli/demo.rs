@@ -15,6 +15,7 @@ use super::{CommandError, colours, print, render};
 use crate::app::TagwayApp;
 use crate::config::{self, ConfigSource};
 use crate::log;
+use tagway_console::account::ConsoleAccounts;
 use tagway_core::clock::{SharedClock, SystemClock};
 use tagway_core::feed::FeedEvent;
 use tagway_settings::{ConfigEnvironment, SecretRedactor};
@@ -76,7 +77,7 @@ async fn demonstrate(
     let gateway = DemoGateway {
         port: http.port(),
         feed: app.feed().clone(),
-        console_link: console_link(console.clone()),
+        console_link: console_link(shop, console.clone(), app.console_accounts()),
         console,
     };
     let _open = DemoShop::open(shop, gateway).await.with_context(|| {
@@ -92,11 +93,26 @@ async fn demonstrate(
     Ok(())
 }
 
-/// Makes the links that open the console.
-fn console_link(console: String) -> DemoConsoleLink {
+/// Makes the links that open the console. They log in where only this machine can open the shop.
+fn console_link(
+    shop: SocketAddr,
+    console: String,
+    accounts: Arc<ConsoleAccounts>,
+) -> DemoConsoleLink {
     Box::new(move || {
-        let link = format!("{console}#/live");
-        Box::pin(async move { link })
+        let (accounts, console) = (accounts.clone(), console.clone());
+        Box::pin(async move {
+            if !shop.ip().is_loopback() {
+                return console;
+            }
+            match accounts.make_local_link().await {
+                Ok(link) => format!("{console}#/login?code={}&next=live", link.code.expose()),
+                Err(error) => {
+                    tracing::warn!(%error, "no link logs in to the console");
+                    console
+                }
+            }
+        })
     })
 }
 

@@ -63,7 +63,7 @@ impl ConsoleGateway {
     fn login_code(&self) -> String {
         let output = self.output(&["console", "login"]);
         let link = output.lines().next().unwrap();
-        let base = format!("http://{}/#/login/", self.process.admin);
+        let base = format!("http://{}/#/login?code=", self.process.admin);
         link.strip_prefix(&base).unwrap_or_else(|| panic!("{output}")).to_owned()
     }
 }

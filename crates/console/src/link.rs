@@ -53,6 +53,24 @@ impl ConsoleAccounts {
     ///
     /// Fails if there is no account with this name, or several admins without one.
     pub async fn make_login_link(&self, name: Option<&str>) -> Result<IssuedLink, AccountError> {
+        self.login_link(name, true).await
+    }
+
+    /// Makes a link as [`Self::make_login_link`] does, without a name. Its session needs no password: the caller can
+    /// always make another link, as the demo does.
+    ///
+    /// # Errors
+    ///
+    /// The same as of [`Self::make_login_link`].
+    pub async fn make_local_link(&self) -> Result<IssuedLink, AccountError> {
+        self.login_link(None, false).await
+    }
+
+    async fn login_link(
+        &self,
+        name: Option<&str>,
+        asks_password: bool,
+    ) -> Result<IssuedLink, AccountError> {
         let name = name.map(checked_name).transpose()?;
         let (code, expires_at) = self.new_code(LOGIN_TIME)?;
         let kept = code.clone();
@@ -64,7 +82,7 @@ impl ConsoleAccounts {
                 };
                 let id = account.as_ref().map(|account| account.id);
                 let lacks_login = |it: &ConsoleAccount| !it.has_password && !it.oidc;
-                let must_set_password = account.as_ref().is_none_or(lacks_login);
+                let must_set_password = asks_password && account.as_ref().is_none_or(lacks_login);
                 let name = account.map(|account| account.name).or(name);
                 let name = name.unwrap_or_else(|| FIRST_NAME.to_owned());
                 let draft = LinkDraft { account: id, name: &name, must_set_password, expires_at };

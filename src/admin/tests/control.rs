@@ -6,10 +6,10 @@ use tagway_delivery::{
     PauseInitiator,
 };
 use tagway_pages::script::proxy::ScriptVersion;
-use tokio::sync::Notify;
 use tagway_settings::SettingSource;
 use tagway_storage::profile::{FoundProfile, Identity, IdentityKind, ProfileId, SearchPosition};
 use tagway_vendors::OutcomeReason;
+use tokio::sync::Notify;
 
 /// A gateway with the destination `shop/ga4`, which delivers every sent event at once, and the site
 /// `bare` without one.

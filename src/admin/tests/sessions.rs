@@ -36,7 +36,7 @@ impl TestAdminServer {
             self.ask_json("POST /api/v1/console/link", &json!({ "name": name })).await;
         assert_eq!(status, 200, "{link}");
         let code = link["code"].as_str().unwrap().to_owned();
-        assert_eq!(link["link"], format!("http://{}/#/login/{code}", self.address));
+        assert_eq!(link["link"], format!("http://{}/#/login?code={code}", self.address));
         code
     }
 

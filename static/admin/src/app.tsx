@@ -7,7 +7,7 @@ import { zone } from "./format";
 import { language, pick, texts } from "./i18n";
 import { globalKeys, screenKeys, step, type KeyBinding } from "./keys";
 import { asProblem } from "./resource";
-import { go, link, match, place, setParams } from "./router";
+import { go, link, match, param, place, setParams } from "./router";
 import { ROUTES, type Route, type ScreenProps } from "./routes";
 import { can, chooseSite, door, enter, leave, me, site, sites } from "./session";
 import { Button, Loading } from "./ui/basics";
@@ -55,7 +55,9 @@ export function found(): { route: Route; params: Record<string, string> } | null
 
 export function App() {
   if (me.value === undefined) return <main class="door"><Loading /></main>;
-  if (!me.value || me.value.must_set_password) {
+  // A link signs in, also who is signed in already: it may be for another account.
+  const byLink = place.value.path === "login" && param("code") !== "";
+  if (!me.value || me.value.must_set_password || byLink) {
     return (
       <>
         <main class="door">

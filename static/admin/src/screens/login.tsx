@@ -67,7 +67,8 @@ function ByLink({ code }: { code: string }) {
     api.post<Me>("session/link", { code }).then(
       async (answer) => {
         // The code is used up: it does not belong into the history.
-        go("#/", { replace: true });
+        const next = param("next");
+        go(/^[a-z]+$/.test(next) ? `#/${next}` : "#/", { replace: true });
         await welcome(answer);
       },
       (error: unknown) => setFault(asProblem(error)),
