@@ -107,7 +107,7 @@ pub struct AccountChange {
     pub role: Option<Role>,
     /// The right to see personal data.
     pub personal: Option<bool>,
-    /// The sites.
+    /// The new sites; all of them without a limit.
     pub sites: Option<SiteScope>,
     /// True ends its sessions, and it may not log in.
     pub disabled: Option<bool>,
