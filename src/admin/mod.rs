@@ -231,7 +231,7 @@ pub struct ReaderSummary {
 /// A destination as its screen shows it.
 #[derive(Clone, Debug)]
 pub struct DestinationSummary {
-    /// Its reader.
+    /// Its names, state and reader in the journal.
     pub reader: ReaderSummary,
     /// The vendor's name.
     pub vendor: &'static str,
@@ -256,7 +256,7 @@ pub struct DestinationSummary {
 pub struct SiteSummary {
     /// Its number in the journal.
     pub id: SiteId,
-    /// Its hosts.
+    /// The host names that it answers to; `*` for any.
     pub hosts: Vec<String>,
     /// The inline script that its pages load the SDK with.
     pub snippet: String,

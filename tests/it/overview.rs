@@ -1,10 +1,23 @@
 //! The operators' view of destinations, sites, settings and people, over real journals and simulated vendors.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 use tagway_core::clock::{Clock as _, SystemClock};
 use tagway_simulator::vendors::{SimulatorKind, VendorSimulator};
 
-use crate::harness::{Gateway, NO_RATES, SITE, eventually, track, vendor, webhook_site};
+use crate::harness::{
+    Gateway, NO_RATES, SITE, admin_read, eventually, track, vendor, webhook_site,
+};
+
+/// The operators' routes that show settings.
+const SETTINGS_ROUTES: [&str; 5] = [
+    "/api/v1/settings/effective",
+    "/api/v1/warnings",
+    "/api/v1/destinations",
+    "/api/v1/sites/shop/overview",
+    "/api/v1/sites/shop/profiles",
+];
 
 /// The settings of a site that sends to Meta with consent.
 fn meta_site(meta: &str) -> String {
@@ -176,4 +189,40 @@ async fn pause_with_an_end_survives_a_restart_and_ends() {
     assert_eq!((&home["balanced"], &home["delivered"]), (&json!(true), &json!(1)), "{home}");
     assert_eq!((&home["events"], &home["events_per_minute"]), (&json!(1), &json!(0.2)));
     assert!(home["snippet"].as_str().unwrap().contains("/tw.js"));
+}
+
+/// The answers of the operators' routes that show settings.
+pub(crate) fn settings_outputs(
+    admin: SocketAddr,
+    token: &str,
+    vendors: &[&str],
+) -> Vec<(String, String)> {
+    let mut outputs = Vec::new();
+    let of_destinations = vendors.iter().map(|it| format!("/api/v1/destinations/shop/{it}"));
+    for path in SETTINGS_ROUTES.map(str::to_owned).into_iter().chain(of_destinations) {
+        let shown = admin_read(admin, token, &path);
+        assert_eq!(shown.status, 200, "{path}: {shown:?}");
+        if path.ends_with("effective") {
+            assert_secrets_are_set(&shown.json(), vendors.len());
+        }
+        outputs.push((path, shown.body));
+    }
+    outputs
+}
+
+/// Checks that each destination has a secret setting that is shown as set, and that no secret is shown.
+fn assert_secrets_are_set(effective: &Value, destinations: usize) {
+    let rows = effective["rows"].as_array().unwrap();
+    for index in 0..destinations {
+        let below = format!("sites[0].destinations[{index}].settings.");
+        let is_set = |row: &&Value| {
+            row["path"].as_str().unwrap().starts_with(&below)
+                && row["secret"] == true
+                && row["value"] == "set"
+        };
+        assert!(rows.iter().any(|row| is_set(&row)), "{below}");
+    }
+    for row in rows.iter().filter(|row| row["secret"] == true) {
+        assert!(row["value"] == "set" || row["value"] == "not set", "{row}");
+    }
 }

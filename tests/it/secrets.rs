@@ -22,18 +22,9 @@ use tagway_settings::{ConfigEnvironment, ConfigFile, HIDDEN};
 use tagway_vendors::VENDORS;
 
 use crate::harness::{
-    NO_RATES, Process, SITE, TAGWAY, admin_get, admin_post, admin_read, batch, eventually, send,
-    whole,
+    NO_RATES, Process, SITE, TAGWAY, admin_get, admin_post, batch, eventually, send, whole,
 };
-
-/// The operators' routes that show settings.
-const SETTINGS_ROUTES: [&str; 5] = [
-    "/api/v1/settings/effective",
-    "/api/v1/warnings",
-    "/api/v1/destinations",
-    "/api/v1/sites/shop/overview",
-    "/api/v1/sites/shop/profiles",
-];
+use crate::overview::settings_outputs;
 
 /// The access token of Google's token service in this test.
 const ACCESS_TOKEN: &str = "ya29.given-out/at+run-time";
@@ -366,23 +357,6 @@ fn watch(folder: &Path, file: &Path, admin: SocketAddr) -> Vec<(PathBuf, Running
     tails
 }
 
-/// Checks that each secret setting of a destination is shown as set.
-fn assert_secrets_are_set(effective: &Value, destinations: &[Destination]) {
-    let rows = effective["rows"].as_array().unwrap();
-    for index in 0..destinations.len() {
-        let below = format!("sites[0].destinations[{index}].settings.");
-        let is_set = |row: &&Value| {
-            row["path"].as_str().unwrap().starts_with(&below)
-                && row["secret"] == true
-                && row["value"] == "set"
-        };
-        assert!(rows.iter().any(|row| is_set(&row)), "{below}");
-    }
-    for row in rows.iter().filter(|row| row["secret"] == true) {
-        assert!(row["value"] == "set" || row["value"] == "not set", "{row}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_output_shows_a_secret_of_any_vendor_in_any_encoding() {
     let echo = Echo::start();
@@ -453,16 +427,8 @@ async fn no_output_shows_a_secret_of_any_vendor_in_any_encoding() {
     let quoted = admin_post(process.admin, "/api/v1/replay", &fields, &asked).body;
     assert!(quoted.contains(HIDDEN), "{quoted}");
     outputs.push(("an answer".to_owned(), quoted));
-    let of_destinations =
-        destinations.iter().map(|it| format!("/api/v1/destinations/shop/{}", it.vendor));
-    for path in SETTINGS_ROUTES.map(str::to_owned).into_iter().chain(of_destinations) {
-        let shown = admin_read(process.admin, &token, &path);
-        assert_eq!(shown.status, 200, "{path}: {shown:?}");
-        if path.ends_with("effective") {
-            assert_secrets_are_set(&shown.json(), &destinations);
-        }
-        outputs.push((path, shown.body));
-    }
+    let vendors: Vec<&str> = destinations.iter().map(|it| it.vendor).collect();
+    outputs.extend(settings_outputs(process.admin, &token, &vendors));
     assert!(process.terminate().success());
     for (seen, running) in tails {
         drop(running);

@@ -66,7 +66,7 @@ pub struct ActivitySnapshot {
     pub since: Timestamp,
     /// The latencies of the latest calls; none before the first.
     pub latency: Option<LatencySummary>,
-    /// The last failure.
+    /// The newest failure of a call, or refusal of an event.
     pub last_failure: Option<DestinationFailure>,
     /// The state of the credentials.
     pub credentials: CredentialState,

@@ -64,9 +64,9 @@ pub struct EffectiveSetting {
 
 /// A list of tables whose members inherit the values of another table.
 struct InheritedTables {
-    /// The list.
+    /// The key of the list.
     list: &'static str,
-    /// The table of its defaults.
+    /// The key of the table with its defaults.
     defaults: &'static str,
 }
 

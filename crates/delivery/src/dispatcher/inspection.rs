@@ -13,7 +13,7 @@ use tagway_storage::journal::ReaderPause;
 pub struct DestinationInspection {
     /// Its names, reader and state.
     pub running: RunningDestination,
-    /// Its settings.
+    /// Its settings, as its worker was started with.
     pub settings: Arc<DestinationSettings>,
     /// The operator's pause, if there is one.
     pub pause: Option<ReaderPause>,

@@ -46,8 +46,8 @@ fn known(user_id: &str, device: &str) -> ProfileUpdate {
 fn search_finds_names_and_their_beginnings_page_by_page(make: TestBedFactory<'_>) {
     let Some(bed) = make(LIMITS) else { return };
     let people = (0..25).map(|n| known(&format!("user-{n:02}"), &format!("device-{n:02}")));
-    let email = Identity::candidates_for_name("ana@shop.example").into_iter();
-    let email = email.filter(|it| it.kind == IdentityKind::Email).next();
+    let mut names = Identity::candidates_for_name("ana@shop.example").into_iter();
+    let email = names.find(|it| it.kind == IdentityKind::Email);
     let ana = ProfileUpdate { email, ..known("ana", "phone") };
     bed.apply(1, people.chain([ana]).collect());
     let all: Vec<String> = (0..25).map(|n| format!("user-{n:02}")).collect();
