@@ -20,7 +20,24 @@ const TYPES = {
   ".html": "text/html; charset=utf-8",
   ".js": "text/javascript; charset=utf-8",
   ".css": "text/css; charset=utf-8",
+  ".txt": "text/plain; charset=utf-8",
 };
+
+/** The packages whose code is in the files, and so their licences. */
+const PACKAGES = ["preact", "@preact/signals", "@preact/signals-core", "uqr"];
+
+const LUCIDE = `lucide (icons)
+
+ISC License. Copyright (c) Lucide Contributors; parts copyright (c) 2013-2022 Cole Bemis (Feather, MIT).
+Permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is hereby granted,
+provided that the above copyright notice and this permission notice appear in all copies.
+The software is provided "as is" and the author disclaims all warranties with regard to this software.
+`;
+
+async function licences() {
+  const texts = PACKAGES.map(async (name) => `${name}\n\n${(await readFile(join(here, "node_modules", name, "LICENSE"), "utf8")).trim()}\n`);
+  return [...(await Promise.all(texts)), LUCIDE].join("\n----\n\n");
+}
 
 const OPTIONS = {
   absWorkingDir: here,
@@ -77,6 +94,7 @@ export async function bundle() {
     .replace("style.css", style)
     .replace("app.js", entry.name);
   files.set("index.html", html);
+  files.set("licences.txt", await licences());
   return { files, first: new Set(["index.html", style, entry.name, ...needed, ...statics(outputs, home)]) };
 }
 

@@ -27,7 +27,7 @@ export class Refusal extends Error {
 }
 
 const RANK = { viewer: 0, editor: 1, admin: 2 };
-const TYPES = { html: "text/html; charset=utf-8", js: "text/javascript; charset=utf-8", css: "text/css; charset=utf-8" };
+const TYPES = { html: "text/html; charset=utf-8", js: "text/javascript; charset=utf-8", css: "text/css; charset=utf-8", txt: "text/plain; charset=utf-8" };
 
 /** Starts it; `routes` of a test come before its own. */
 export async function start({
@@ -49,7 +49,7 @@ export async function start({
     if (name.includes("/") || name.includes("..")) throw new Refusal(404, "not found");
     const text = files ? files.get(name) : await readFile(fileURLToPath(new URL(`../dist/${name}`, import.meta.url))).catch(() => undefined);
     if (text === undefined) throw new Refusal(404, "not found");
-    const isPage = name === "index.html";
+    const isPage = !/\.[A-Z0-9]{8}\./.test(name);
     response.writeHead(200, {
       "content-type": TYPES[name.split(".").pop()] ?? "application/octet-stream",
       "cache-control": isPage ? "no-cache" : "public, max-age=31536000, immutable",

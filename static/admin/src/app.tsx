@@ -22,12 +22,12 @@ const t = texts({
   skip: "Skip to the content", main: "Main", more: "More", menu: "Menu", site: "Site", watch: "Watch", delivery: "Delivery", audience: "People",
   system: "System", keys: "Keyboard", help: "Keys", leave: "Sign out", account: "Account",
   no_screen: "There is no such page.", no_screen_text: "The link may be of another version of the console.", home: "To the start", everywhere: "Everywhere", here: "On this screen",
-  key_search: "Search", key_step: "Next and previous row", key_open: "Open the row", key_close: "Close, or leave a field", key_help: "This help", key_go: "Go to {name}", zone: "Times are of the zone {zone}.", version: "Tagway {version}",
+  key_search: "Search", key_step: "Next and previous row", key_open: "Open the row", key_close: "Close, or leave a field", key_help: "This help", key_go: "Go to {name}", zone: "Times are of the zone {zone}.", licences: "Open-source licences", version: "Tagway {version}",
 }, {
   skip: "Zum Inhalt springen", main: "Hauptnavigation", more: "Mehr", menu: "Menü", site: "Site", watch: "Beobachten", delivery: "Zustellung", audience: "Personen",
   system: "System", keys: "Tastatur", help: "Tasten", leave: "Abmelden", account: "Konto",
   no_screen: "Diese Seite gibt es nicht.", no_screen_text: "Vielleicht ist der Link aus einer anderen Version der Konsole.", home: "Zum Start", everywhere: "Überall", here: "Auf dieser Seite",
-  key_search: "Suchen", key_step: "Nächste und vorige Zeile", key_open: "Zeile öffnen", key_close: "Schließen, oder ein Feld verlassen", key_help: "Diese Hilfe", key_go: "Gehe zu {name}", zone: "Zeiten gelten in der Zone {zone}.", version: "Tagway {version}",
+  key_search: "Suchen", key_step: "Nächste und vorige Zeile", key_open: "Zeile öffnen", key_close: "Schließen, oder ein Feld verlassen", key_help: "Diese Hilfe", key_go: "Gehe zu {name}", zone: "Zeiten gelten in der Zone {zone}.", licences: "Open-Source-Lizenzen", version: "Tagway {version}",
 });
 
 const GROUPS = ["watch", "delivery", "audience", "system"] as const;
@@ -228,7 +228,7 @@ function openHelp() {
         { keys: "Esc", text: () => t("key_close"), run: () => {} },
         ...globalKeys.value.filter((it) => it.keys.length > 1),
       ]} />
-      <p class="muted">{t("zone", { zone })}</p>
+      <p class="muted">{t("zone", { zone })} <a href="licences.txt" target="_blank" rel="noopener">{t("licences")}</a></p>
     </>
   ));
 }

@@ -82,6 +82,11 @@ test("one letter: by keyboard to it, retried, and back at the list", () => withC
   await page.keyboard.press("Enter");
   await settled(page, /^Failed: /);
   const id = Number(/dead\/(\d+)/.exec(page.url())[1]);
+  await page.keyboard.press("x");
+  await page.getByRole("dialog", { name: "Drop failed events" }).waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  await settled(page, /^Failed: /);
   assert.ok(mock.shop.letters.some((it) => it.id === id));
   await page.keyboard.press("r");
   await page.getByRole("dialog").getByRole("button", { name: "Send 1 again" }).click();

@@ -38,6 +38,8 @@ test("trouble comes first, and by keyboard one reaches a destination", () => wit
   await settled(page, "tiktok");
   await page.getByText("Paused by ben").waitFor();
   await page.getByText(/events wait on the disk\. The oldest is too old for TikTok at/).waitFor();
+  await page.keyboard.press("Escape");
+  await settled(page, "Destinations");
 }));
 
 test("match quality names each key, its share, and what would raise it", () => withConsole("#/destinations/shop/meta?tab=quality", {}, async (page) => {

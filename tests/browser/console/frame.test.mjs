@@ -12,6 +12,7 @@ test("the console works below a path, and a first load stays within 12 requests"
   await settled(page, "Home");
   assert.ok(requests.length <= 12, requests.join("\n"));
   for (const url of requests) assert.ok(url.startsWith(mock.url) || url.startsWith("data:"), url);
+  assert.match(await (await page.request.get(`${mock.url}licences.txt`)).text(), /preact[^]*MIT License/);
   await page.getByRole("link", { name: "Audit" }).click();
   await settled(page, "Audit");
   assert.ok(page.url().startsWith(`${mock.url}#/audit`));

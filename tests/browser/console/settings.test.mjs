@@ -31,6 +31,21 @@ test("search finds names, values and meanings; the address has it", () => withCo
   await page.getByText("2 settings, 2 of them set by you").waitFor();
 }));
 
+test("a thousand settings: things are found by their names, and the page stays quick", () => {
+  const row = (path, value, source = "default") => ({ path, value, source, file: source === "file" ? "tagway.toml" : null, line: source === "file" ? 7 : null, variable: null, secret: false, restart: false, doc: "a meaning" });
+  const rows = [row("sites[0].name", "shop", "file"), row("sites[0].destinations[0].name", "ga4", "file"), row("sites[0].destinations[1].name", "meta", "file")];
+  for (let index = 0; index < 500; index++) rows.push(row(`sites[0].destinations[0].settings.key_${index}`, index), row(`sites[0].destinations[1].settings.key_${index}`, index));
+  return withConsole("#/settings", { routes: [["GET", "settings/effective", "viewer", () => ({ rows })]] }, async (page) => {
+    await settled(page, "Settings");
+    await page.getByText("1,003 settings, 3 of them set by you").waitFor();
+    await page.keyboard.press("/");
+    await page.keyboard.type("meta key_499");
+    await page.getByText("1 setting, 0 of them set by you").waitFor();
+    const table = page.locator("details").filter({ hasText: "shop / meta" });
+    await table.getByText("key_499").waitFor();
+  });
+});
+
 test("a path shows its setting alone, and leads back to all", () => withConsole("#/settings?path=journal.retain", {}, async (page) => {
   await settled(page, "journal.retain");
   await page.getByText("settled events are kept for this time, for replay").waitFor();

@@ -15,6 +15,8 @@ const t = texts({
 });
 
 export interface Forgotten {
+  /** A name of the person, if it was shown: by it their events can be accepted again, as the number is gone. */
+  name: string | null;
   suppressed: number;
   erased: { profiles: number; events: number; parked: number; dead: number };
 }
@@ -46,16 +48,16 @@ export async function exportPerson(site: string, profile: number, progress: (rec
   toast(t("saved", { n: lines.length }));
 }
 
-/** The word that confirms: a name of the person, if it is shown. */
-function wordOf(profile: number, person: Person, isShown: boolean): string {
+/** A name by which people know the person, if it is shown. */
+function nameOf(person: Person, isShown: boolean): string | null {
   const email = person.traits["email"];
-  const name = person.user_id ?? (typeof email === "string" ? email : null);
-  return isShown && name !== null ? name : String(profile);
+  return isShown ? person.user_id ?? (typeof email === "string" ? email : null) : null;
 }
 
 /** Asks with a typed word, and erases; null if it was not done. */
 export async function forgetPerson(site: string, profile: number, person: Person, isShown: boolean): Promise<Forgotten | null> {
-  const word = wordOf(profile, person, isShown);
+  const name = nameOf(person, isShown);
+  const word = name ?? String(profile);
   const events = Object.values(person.activity).reduce((sum, it) => sum + it.count, 0);
   const isSure = await confirmAct({
     title: t("title"), act: t("act"), isDanger: true, word: { label: t("word", { word }), value: word },
@@ -68,6 +70,6 @@ export async function forgetPerson(site: string, profile: number, person: Person
     ),
   });
   let result: Forgotten | null = null;
-  if (isSure) await attempt(async () => { result = await api.post<Forgotten>("forget", { site, profile }); });
+  if (isSure) await attempt(async () => { result = { ...await api.post<Omit<Forgotten, "name">>("forget", { site, profile }), name }; });
   return result;
 }

@@ -53,7 +53,7 @@ export default function ProfileScreen({ params: { site = "", id = "" } }: Screen
           {can("admin") && <Button icon="clear" onClick={() => void forget()}>{t("forget")}…</Button>}
         </>
       )}>
-      {forgotten ? <Gone site={site} profile={profile} it={forgotten} /> : (
+      {forgotten ? <Gone site={site} it={forgotten} /> : (
         <Loaded from={answer}>
           {([it]) => (it ? <Known it={it} site={site} /> : <Empty icon="person" title={t("nothing")} action={<LinkButton href={link("profiles", { site })}>{t("back")}</LinkButton>} />)}
         </Loaded>
@@ -62,12 +62,12 @@ export default function ProfileScreen({ params: { site = "", id = "" } }: Screen
   );
 }
 
-function Gone({ site, profile, it }: { site: string; profile: number; it: Forgotten }) {
-  const undo = () => void attempt(() => api.post("forget", { site, profile, undo: true }), t("undone"));
+function Gone({ site, it }: { site: string; it: Forgotten }) {
+  const undo = () => void attempt(() => api.post("forget", { site, id: it.name, undo: true }), t("undone"));
   return (
     <Card>
       <div role="status">
-        <Empty icon="check" title={t("gone")} action={<Button onClick={undo}>{t("undo")}</Button>}>
+        <Empty icon="check" title={t("gone")} action={it.name === null ? <LinkButton href={link("profiles", { site })}>{t("back")}</LinkButton> : <Button onClick={undo}>{t("undo")}</Button>}>
           {t("gone_text", { profiles: it.erased.profiles, events: it.erased.events, dead: it.erased.dead, names: it.suppressed })}
         </Empty>
       </div>

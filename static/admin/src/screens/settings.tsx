@@ -36,9 +36,24 @@ function sections(rows: readonly SettingRow[]): Section[] {
   const found = new Map<string, SettingRow[]>();
   for (const row of rows) {
     const [table] = split(row.path);
-    found.set(table, [...(found.get(table) ?? []), row]);
+    const own = found.get(table);
+    if (own) own.push(row);
+    else found.set(table, [row]);
   }
   return [...found].map(([path, rows]) => ({ path, rows }));
+}
+
+/** Returns the function that names the things within which a table is: "shop / meta" of `sites[0].destinations[1]`. */
+function naming(rows: readonly SettingRow[]): (path: string) => string {
+  const names = new Map<string, string>();
+  for (const { path, value } of rows) {
+    const [table, name] = split(path);
+    if (name === "name" && table.endsWith("]") && typeof value === "string") names.set(table, value);
+  }
+  return (path) => {
+    const parts = path.split(".");
+    return parts.map((_, index) => names.get(parts.slice(0, index + 1).join("."))).filter(Boolean).join(" / ");
+  };
 }
 
 /** A value as the file writes it. */
@@ -74,8 +89,9 @@ const OPEN = 3;
 function Tree({ rows, hasPath }: { rows: SettingRow[]; hasPath: boolean }) {
   const words = param("q").toLowerCase().split(/\s+/).filter(Boolean);
   const source = param("source");
+  const nameOf = naming(rows);
   const shown = rows.filter((row) => {
-    const text = `${row.path} ${written(row.value)} ${row.doc}`.toLowerCase();
+    const text = `${row.path} ${nameOf(row.path)} ${written(row.value)} ${row.doc}`.toLowerCase();
     return (!source || row.source === source) && words.every((word) => text.includes(word));
   });
   if (shown.length === 0) return <Empty icon="search" title={t("none")}>{t("none_text")}</Empty>;
@@ -85,18 +101,18 @@ function Tree({ rows, hasPath }: { rows: SettingRow[]; hasPath: boolean }) {
     <>
       <p class="muted count-line" role="status">{t("found", { n: shown.length, own: shown.filter(isOwn).length })}</p>
       <div class="settings">
-        {tables.map((it) => <Table key={`${it.path}/${isNarrow}`} section={it} isOpen={isNarrow || it.rows.some(isOwn)} />)}
+        {tables.map((it) => <Table key={`${it.path}/${isNarrow}`} section={it} name={nameOf(it.path)} isOpen={isNarrow || it.rows.some(isOwn)} />)}
       </div>
     </>
   );
 }
 
-function Table({ section: { path, rows }, isOpen: isOpenAtFirst }: { section: Section; isOpen: boolean }) {
+function Table({ section: { path, rows }, name, isOpen: isOpenAtFirst }: { section: Section; name: string; isOpen: boolean }) {
   const [isOpen, setOpen] = useState(isOpenAtFirst);
   const own = rows.filter(isOwn).length;
   return (
     <details class="card" open={isOpen} onToggle={(event) => setOpen(event.currentTarget.open)}>
-      <summary data-row><Icon name="right" /><h2>{path || t("general")}</h2><span class="muted">{count(rows.length)}{own > 0 && <> · {t("own", { n: own })}</>}</span></summary>
+      <summary data-row><Icon name="right" /><h2>{path || t("general")}</h2>{name && <b>{name}</b>}<span class="muted">{count(rows.length)}{own > 0 && <> · {t("own", { n: own })}</>}</span></summary>
       {isOpen && <dl>{rows.map((row) => <Row key={row.path} row={row} />)}</dl>}
     </details>
   );

@@ -4,7 +4,9 @@ import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import type { Problem } from "../api";
 import { texts } from "../i18n";
+import { useKeys } from "../keys";
 import type { Resource } from "../resource";
+import { go } from "../router";
 import { Button, Loading } from "./basics";
 import { Icon, type IconName } from "./icons";
 
@@ -18,7 +20,7 @@ const t = texts({
   forbidden: "Das darfst du nicht sehen.", again: "Erneut versuchen", failed: "Das hat nicht geklappt.",
 });
 
-/** A screen: one heading, one sentence, what can be done, and the content. */
+/** A screen: one heading, one sentence, what can be done, and the content. Escape leads back as its link does. */
 export function Screen({ title, lead, actions, children, back }: {
   title: string;
   lead?: ComponentChildren;
@@ -29,6 +31,7 @@ export function Screen({ title, lead, actions, children, back }: {
   useEffect(() => {
     document.title = `${title} · Tagway`;
   }, [title]);
+  useKeys(back ? [{ keys: "Escape", text: () => back.text, run: () => go(back.href) }] : []);
   return (
     <>
       <header class="screen-head">
