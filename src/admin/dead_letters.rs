@@ -1,5 +1,6 @@
 //! Routes for dead letters.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,10 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+use super::audit_draft::AuditDraft;
+use super::caller::{Caller, CallerScope};
 use super::events::{VendorCallRow, parse_record};
 use super::request::{JsonBody, PathParams, QueryParams, invalid_field, optional};
 use super::router::{ApiResult, SharedApi};
-use super::{AdminRequestError, ReaderSummary, find_reader};
+use super::{AdminContext, AdminRequestError, ReaderSummary, find_reader, readers_of};
+use tagway_console::access::SiteScope;
 use tagway_storage::journal::{DeadLetterRecord, DeadLetterSelection};
 
 /// The most dead letters in one response, and the default.
@@ -66,8 +70,9 @@ pub(super) struct DeadLetterRow {
 pub(super) struct DeadLetterDetails {
     #[serde(flatten)]
     row: DeadLetterRow,
+    /// Null if there was none, or if personal data is masked.
     last_call: Option<VendorCallRow>,
-    /// The canonical event.
+    /// The canonical event; null if personal data is masked.
     body: Value,
 }
 
@@ -133,9 +138,10 @@ impl DeadLettersRequest {
     responses((status = 200, body = Vec<DeadLetterRow>)))]
 pub(super) async fn list_dead_letters(
     State(api): State<SharedApi>,
+    CallerScope(scope): CallerScope,
     QueryParams(query): QueryParams<DeadLettersQuery>,
 ) -> ApiResult<Vec<DeadLetterRow>> {
-    let readers = api.context.control.readers();
+    let readers = readers_of(&api.context, &scope);
     let together = "site and destination go together";
     let reader = match (query.site, query.destination) {
         (None, None) => None,
@@ -144,7 +150,17 @@ pub(super) async fn list_dead_letters(
         (Some(_), None) => return Err(invalid_field("destination", together)),
     };
     let limit = query.limit.unwrap_or(DEFAULT_DEAD_LIMIT).clamp(1, DEAD_LIMIT);
-    let records = api.context.journal.list_dead_letters(reader, query.before, limit).await?;
+    let list = |reader| api.context.journal.list_dead_letters(reader, query.before, limit);
+    let mut records = Vec::new();
+    if reader.is_some() || scope.is_all() {
+        records = list(reader).await?;
+    } else {
+        for reader in &readers {
+            records.extend(list(Some(reader.reader)).await?);
+            records.sort_unstable_by_key(|record| Reverse(record.id));
+            records.truncate(limit);
+        }
+    }
     Ok(Json(records.iter().map(|record| DeadLetterRow::new(record, &readers)).collect()))
 }
 
@@ -153,14 +169,49 @@ pub(super) async fn list_dead_letters(
     responses((status = 200, body = DeadLetterDetails)))]
 pub(super) async fn get_dead_letter(
     State(api): State<SharedApi>,
+    caller: Caller,
     PathParams(id): PathParams<i64>,
 ) -> ApiResult<DeadLetterDetails> {
-    let record = api.context.journal.dead_letter(id).await?.ok_or(AdminRequestError::NotFound)?;
+    let record = visible_letter(&api.context, &caller.sites, id).await?;
+    let record = record.ok_or(AdminRequestError::NotFound)?;
+    let shown = caller.shows_personal;
     Ok(Json(DeadLetterDetails {
         row: DeadLetterRow::new(&record, &api.context.control.readers()),
-        last_call: record.last_call.as_ref().map(VendorCallRow::from),
-        body: parse_record(&record.body),
+        last_call: record.last_call.as_ref().filter(|_| shown).map(VendorCallRow::from),
+        body: if shown { parse_record(&record.body) } else { Value::Null },
     }))
+}
+
+/// Reads a dead letter, if the scope includes its site. One of a removed destination belongs to no site any more.
+async fn visible_letter(
+    context: &AdminContext,
+    scope: &SiteScope,
+    id: i64,
+) -> Result<Option<DeadLetterRecord>, AdminRequestError> {
+    let record = context.journal.dead_letter(id).await?;
+    let readers = readers_of(context, scope);
+    let is_visible = |record: &DeadLetterRecord| {
+        scope.is_all() || readers.iter().any(|reader| reader.reader == record.reader)
+    };
+    Ok(record.filter(is_visible))
+}
+
+/// The letters of a request that the caller may see.
+async fn visible_selection(
+    context: &AdminContext,
+    scope: &SiteScope,
+    request: DeadLettersRequest,
+) -> Result<DeadLetterSelection, AdminRequestError> {
+    match request.resolve(&readers_of(context, scope))? {
+        DeadLetterSelection::Ids(ids) if !scope.is_all() => {
+            let mut visible = Vec::new();
+            for id in ids {
+                visible.extend(visible_letter(context, scope, id).await?.map(|letter| letter.id));
+            }
+            Ok(DeadLetterSelection::Ids(visible))
+        }
+        selection => Ok(selection),
+    }
 }
 
 /// Delivers dead letters again.
@@ -168,12 +219,15 @@ pub(super) async fn get_dead_letter(
     responses((status = 200, body = CountAnswer)))]
 pub(super) async fn retry_dead_letters(
     State(api): State<SharedApi>,
+    CallerScope(scope): CallerScope,
+    audit: AuditDraft,
     JsonBody(request): JsonBody<DeadLettersRequest>,
 ) -> ApiResult<CountAnswer> {
-    let readers = api.context.control.readers();
-    let count = api.context.journal.retry_dead(request.resolve(&readers)?).await?;
+    let selection = visible_selection(&api.context, &scope, request).await?;
+    let count = api.context.journal.retry_dead(selection).await?;
+    audit.add_detail(&format!("{count} letters"));
     // Ids may belong to any reader; one without due events goes back to sleep.
-    for reader in &readers {
+    for reader in &readers_of(&api.context, &scope) {
         api.context.control.wake(reader.reader);
     }
     Ok(Json(CountAnswer { count }))
@@ -184,9 +238,12 @@ pub(super) async fn retry_dead_letters(
     responses((status = 200, body = CountAnswer)))]
 pub(super) async fn drop_dead_letters(
     State(api): State<SharedApi>,
+    CallerScope(scope): CallerScope,
+    audit: AuditDraft,
     JsonBody(request): JsonBody<DeadLettersRequest>,
 ) -> ApiResult<CountAnswer> {
-    let selection = request.resolve(&api.context.control.readers())?;
+    let selection = visible_selection(&api.context, &scope, request).await?;
     let count = api.context.journal.drop_dead(selection).await?;
+    audit.add_detail(&format!("{count} letters"));
     Ok(Json(CountAnswer { count }))
 }

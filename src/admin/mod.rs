@@ -1,9 +1,12 @@
 //! The operators' listener: health, metrics and the API behind the client commands.
 //!
-//! It is meant for loopback or a private network. Even there it trusts no caller: requests that change
-//! something or show personal data need the token of `data_dir/admin.token`; foreign host names (DNS
-//! rebinding) and pages of other origins are rejected.
+//! It is meant for loopback or a private network. Even there it trusts no caller: each route has its access, a role
+//! and more, in one table (`router`); foreign host names (DNS rebinding) and pages of other origins are rejected.
+//! Each act leaves a row in the audit log before its answer.
 
+mod access;
+mod audit_draft;
+mod caller;
 mod dead_letters;
 mod destinations;
 mod events;
@@ -39,6 +42,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use tagway_console::access::{Role, SiteScope};
+use tagway_console::audit::AuditLog;
 use tagway_core::feed::LiveFeed;
 use tagway_delivery::segment::{SegmentError, SegmentScheduler};
 use tagway_delivery::{DestinationStatus, FailedAttempt, PauseError};
@@ -142,8 +147,10 @@ pub struct AdminContext {
     pub readiness: Arc<ReadinessState>,
     /// Redacts the secrets in every response.
     pub redaction: SecretRedactor,
-    /// The token that callers must present ([`load_token`]).
+    /// The token of the command line ([`load_token`]).
     pub token: SecretString,
+    /// The audit log, for a row of each act.
+    pub audit: Arc<AuditLog>,
 }
 
 /// The interface of the running gateway for the listener.
@@ -273,6 +280,14 @@ enum AdminRequestError {
     Method,
     #[error("this needs the token of data_dir/admin.token as a bearer token")]
     Unauthorised,
+    #[error("this needs the role {}, or a higher one", .0.name())]
+    Role(Role),
+    #[error("this shows personal data: it needs the right to see personal data")]
+    Personal,
+    #[error(
+        "the audit log cannot be written: the act may be done, but has no row; see the program's log"
+    )]
+    Unrecorded,
     #[error(
         "this listener does not accept the host name of this request: add the name to admin.names, or \
          use the IP address"
@@ -303,6 +318,13 @@ enum AdminRequestError {
     Segment(#[from] SegmentError),
     #[error(transparent)]
     Pause(#[from] PauseError),
+}
+
+/// The readers of the sites that a caller may see.
+fn readers_of(context: &AdminContext, scope: &SiteScope) -> Vec<ReaderSummary> {
+    let mut readers = context.control.readers();
+    readers.retain(|reader| scope.may_see(&reader.site));
+    readers
 }
 
 /// Finds a destination's reader in the list.

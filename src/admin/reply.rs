@@ -53,6 +53,8 @@ impl IntoResponse for AdminRequestError {
         let field = match &self {
             Self::InvalidField { field, .. } => Some(field.clone()),
             Self::Send(AdminSendError::Invalid(_)) => Some("event".to_owned()),
+            Self::Personal => Some("personal".to_owned()),
+            Self::Role(_) => Some("role".to_owned()),
             _ => None,
         };
         let problem = AdminProblem {
@@ -122,7 +124,9 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         AdminRequestError::Method => StatusCode::METHOD_NOT_ALLOWED,
         AdminRequestError::Unauthorised => StatusCode::UNAUTHORIZED,
         AdminRequestError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-        AdminRequestError::ForeignOrigin => StatusCode::FORBIDDEN,
+        AdminRequestError::ForeignOrigin
+        | AdminRequestError::Role(_)
+        | AdminRequestError::Personal => StatusCode::FORBIDDEN,
         AdminRequestError::Malformed(_)
         | AdminRequestError::InvalidField { .. }
         | AdminRequestError::Send(AdminSendError::Invalid(_)) => StatusCode::BAD_REQUEST,
@@ -135,6 +139,7 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
             ScriptPinError::NothingPending | ScriptPinError::Changed | ScriptPinError::Configured,
         ) => StatusCode::CONFLICT,
         AdminRequestError::Full
+        | AdminRequestError::Unrecorded
         | AdminRequestError::Journal(_)
         | AdminRequestError::Pause(PauseError::Journal(_) | PauseError::Apply(_))
         | AdminRequestError::Send(AdminSendError::Unavailable(_))

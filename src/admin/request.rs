@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -11,8 +12,8 @@ use hyper::http::request::Parts;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
 
-use super::AdminRequestError;
 use super::router::SharedApi;
+use super::{AdminRequestError, AdminSettings};
 
 /// The bytes of a body.
 pub(super) struct BodyBytes(pub(super) Bytes);
@@ -35,14 +36,7 @@ impl FromRequest<SharedApi> for BodyBytes {
     type Rejection = AdminRequestError;
 
     async fn from_request(request: Request, api: &SharedApi) -> Result<Self, AdminRequestError> {
-        let settings = &api.context.settings;
-        let read = Limited::new(request.into_body(), settings.body_bytes).collect();
-        match tokio::time::timeout(settings.body_time, read).await {
-            Ok(Ok(body)) => Ok(Self(body.to_bytes())),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(AdminRequestError::TooLarge),
-            Ok(Err(_)) => Err(AdminRequestError::Malformed("the body ended early".to_owned())),
-            Err(_) => Err(AdminRequestError::TooSlow),
-        }
+        read_body(request.into_body(), &api.context.settings).await.map(Self)
     }
 }
 
@@ -72,6 +66,20 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathPar
         let Path(params) =
             Path::from_request_parts(parts, state).await.or(Err(AdminRequestError::NotFound))?;
         Ok(Self(params))
+    }
+}
+
+/// Reads a body within the limits.
+pub(super) async fn read_body(
+    body: Body,
+    settings: &AdminSettings,
+) -> Result<Bytes, AdminRequestError> {
+    let read = Limited::new(body, settings.body_bytes).collect();
+    match tokio::time::timeout(settings.body_time, read).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(AdminRequestError::TooLarge),
+        Ok(Err(_)) => Err(AdminRequestError::Malformed("the body ended early".to_owned())),
+        Err(_) => Err(AdminRequestError::TooSlow),
     }
 }
 

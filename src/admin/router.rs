@@ -1,7 +1,4 @@
-//! The routes of the listener, and the OpenAPI document that is made of the same attributes.
-//!
-//! [`require_token`] adds the check of the token to routes and the security scheme to their operations in one
-//! step, so that the document cannot differ from the checks.
+//! The routes of the listener, each with its access, and the OpenAPI document that is made of the same attributes.
 
 use std::sync::Arc;
 
@@ -11,22 +8,23 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
-use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::access::{RouteAccess, RouteTable, TOKEN_SCHEME, operations};
 use super::reply::{self, AdminProblem};
 use super::{
     AdminContext, AdminRequestError, dead_letters, destinations, events, guard, scripts, segments,
     sending, status, subject, tail,
 };
+use tagway_console::access::Role;
 
-/// The names of the security scheme and of the answer to rejected requests in the document.
-const TOKEN: &str = "token";
+/// The name of the answer to rejected requests in the document.
 const PROBLEM: &str = "Problem";
 
 /// The state of all handlers.
@@ -66,40 +64,44 @@ impl AdminRouters {
     }
 }
 
-/// The routes below `/api/v1`.
+/// The routes below `/api/v1`, each with its access.
 fn api_routes(context: &Arc<AdminContext>) -> OpenApiRouter<SharedApi> {
-    let protected = OpenApiRouter::new()
-        .routes(routes!(get_openapi))
-        .routes(routes!(tail::watch_feed))
-        .routes(routes!(events::get_event))
-        .routes(routes!(events::find_event))
-        .routes(routes!(dead_letters::list_dead_letters))
-        .routes(routes!(dead_letters::get_dead_letter))
-        .routes(routes!(dead_letters::retry_dead_letters))
-        .routes(routes!(dead_letters::drop_dead_letters))
-        .routes(routes!(destinations::pause_destination))
-        .routes(routes!(destinations::resume_destination))
-        .routes(routes!(sending::replay_events))
-        .routes(routes!(sending::send_event))
-        .routes(routes!(subject::forget_subject))
-        .routes(routes!(subject::export_subject))
-        .routes(routes!(subject::list_profiles))
-        .routes(routes!(scripts::list_scripts))
-        .routes(routes!(scripts::diff_script))
-        .routes(routes!(scripts::approve_script))
-        .routes(routes!(segments::list_segments))
-        .routes(routes!(segments::get_segment))
-        .routes(routes!(segments::stream_members))
-        .routes(routes!(segments::stream_changes))
-        .routes(routes!(segments::preview_segment))
-        .routes(routes!(segments::run_segment))
-        .routes(routes!(segments::forget_sync));
-    let open = OpenApiRouter::with_openapi(empty_document())
-        .routes(routes!(status::get_version))
-        .routes(routes!(status::list_sites))
-        .routes(routes!(status::get_ledger));
-    let mut all = open.merge(require_token(protected, context));
-    for Operation { summary, responses, .. } in operations(all.get_openapi_mut()) {
+    const OPEN: RouteAccess = RouteAccess::open();
+    const READ: RouteAccess = RouteAccess::read(Role::Viewer);
+    let edit = |action| RouteAccess::write(Role::Editor, action);
+    let manage = |action| RouteAccess::write(Role::Admin, action);
+    let table = RouteTable::new(context, empty_document())
+        .add(OPEN, routes!(status::get_version))
+        .add(OPEN, routes!(status::list_sites))
+        .add(OPEN, routes!(status::get_ledger))
+        .add(READ, routes!(get_openapi))
+        .add(READ.needs_personal(), routes!(tail::watch_feed))
+        .add(READ.needs_personal(), routes!(events::get_event))
+        .add(READ.needs_personal(), routes!(events::find_event))
+        .add(READ, routes!(dead_letters::list_dead_letters))
+        .add(READ.masks_personal(), routes!(dead_letters::get_dead_letter))
+        .add(edit("dead.retry"), routes!(dead_letters::retry_dead_letters))
+        .add(edit("dead.drop"), routes!(dead_letters::drop_dead_letters))
+        .add(edit("destination.pause"), routes!(destinations::pause_destination))
+        .add(edit("destination.resume"), routes!(destinations::resume_destination))
+        .add(edit("replay"), routes!(sending::replay_events))
+        .add(edit("event.send"), routes!(sending::send_event))
+        .add(manage("person.forget"), routes!(subject::forget_subject))
+        .add(manage("person.export").needs_personal(), routes!(subject::export_subject))
+        .add(READ.needs_personal(), routes!(subject::list_profiles))
+        .add(READ, routes!(scripts::list_scripts))
+        .add(READ, routes!(scripts::diff_script))
+        .add(edit("script.approve"), routes!(scripts::approve_script))
+        .add(READ, routes!(segments::list_segments))
+        .add(READ, routes!(segments::get_segment))
+        .add(READ.needs_personal(), routes!(segments::stream_members))
+        .add(READ.needs_personal(), routes!(segments::stream_changes))
+        .add(READ.needs_personal(), routes!(segments::preview_segment))
+        .add(edit("segment.run"), routes!(segments::run_segment))
+        .add(manage("segment.forget"), routes!(segments::forget_sync));
+    let mut all = table.into_router();
+    let items = all.get_openapi_mut().paths.paths.values_mut();
+    for Operation { summary, responses, .. } in items.flat_map(operations) {
         for response in responses.responses.values_mut() {
             let RefOr::T(response) = response else { continue };
             response.description = summary.clone().unwrap_or_default();
@@ -116,18 +118,6 @@ fn health_routes() -> Router<SharedApi> {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(status::get_readiness))
         .route("/metrics", get(status::get_metrics))
-}
-
-/// Adds the check of the token to the routes, and the security scheme to their operations.
-fn require_token(
-    routes: OpenApiRouter<SharedApi>,
-    context: &Arc<AdminContext>,
-) -> OpenApiRouter<SharedApi> {
-    let mut routes = routes.route_layer(from_fn_with_state(context.clone(), guard::require_token));
-    for operation in operations(routes.get_openapi_mut()) {
-        operation.security = Some(vec![SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN, [])]);
-    }
-    routes
 }
 
 /// Adds the checks and the fields of every request and response.
@@ -153,7 +143,7 @@ fn empty_document() -> OpenApi {
         )
         .build();
     let components = ComponentsBuilder::new()
-        .security_scheme(TOKEN, SecurityScheme::Http(token))
+        .security_scheme(TOKEN_SCHEME, SecurityScheme::Http(token))
         .schema_from::<AdminProblem>()
         .response(PROBLEM, problem)
         .build();
@@ -161,21 +151,23 @@ fn empty_document() -> OpenApi {
     OpenApiBuilder::new().info(info.build()).components(Some(components)).build()
 }
 
-fn operations(document: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
-    let items = document.paths.paths.values_mut();
-    items.flat_map(|PathItem { get, post, .. }| get.iter_mut().chain(post.iter_mut()))
-}
-
 /// The text of `GET /`: one line for each operation.
 fn index(document: &OpenApi) -> String {
     let mut text =
-        "Tagway's operators' listener.\n\nGET  /livez\nGET  /readyz\nGET  /metrics\n".to_owned();
+        "Tagway's operators' listener.\n\nGET    /livez\nGET    /readyz\nGET    /metrics\n"
+            .to_owned();
     for (path, item) in &document.paths.paths {
-        for (method, operation) in [("GET ", &item.get), ("POST", &item.post)] {
+        let methods = [
+            ("GET", &item.get),
+            ("POST", &item.post),
+            ("PATCH", &item.patch),
+            ("DELETE", &item.delete),
+        ];
+        for (method, operation) in methods {
             let Some(operation) = operation else { continue };
             let summary = operation.summary.as_deref().unwrap_or_default();
             let token = if operation.security.is_some() { " (token)" } else { "" };
-            text.push_str(&format!("{method} {path}{token}: {summary}\n"));
+            text.push_str(&format!("{method:<6} {path}{token}: {summary}\n"));
         }
     }
     text.push_str("\nThe token is in data_dir/admin.token: Authorization: Bearer TOKEN\n");

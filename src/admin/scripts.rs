@@ -5,6 +5,8 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::audit_draft::AuditDraft;
+use super::caller::CallerScope;
 use super::request::{JsonBody, NoParams, QueryParams, required};
 use super::router::{ApiResult, SharedApi};
 use tagway_pages::script::proxy::{ScriptDiff, ScriptSummary};
@@ -48,9 +50,13 @@ pub(super) struct ApproveScriptAnswer {
 #[utoipa::path(get, path = "/api/v1/scripts", responses((status = 200, body = Vec<ScriptSummary>)))]
 pub(super) async fn list_scripts(
     State(api): State<SharedApi>,
+    CallerScope(scope): CallerScope,
     QueryParams(NoParams {}): QueryParams<NoParams>,
 ) -> Json<Vec<ScriptSummary>> {
-    Json(api.context.control.scripts())
+    let mut scripts = api.context.control.scripts();
+    // Those without a site are shared by all.
+    scripts.retain(|script| script.site.as_deref().is_none_or(|site| scope.may_see(site)));
+    Json(scripts)
 }
 
 /// Compares the waiting version of a pinned script with the approved one.
@@ -68,9 +74,12 @@ pub(super) async fn diff_script(
     responses((status = 200, body = ApproveScriptAnswer)))]
 pub(super) async fn approve_script(
     State(api): State<SharedApi>,
+    audit: AuditDraft,
     JsonBody(request): JsonBody<ApproveScriptRequest>,
 ) -> ApiResult<ApproveScriptAnswer> {
     let ApproveScriptRequest { site, vendor, script, hash } = request;
+    audit.set_object(format!("{vendor} {script}"));
+    audit.add_detail(&hash);
     api.context.control.approve_script(&site, &vendor, &script, &hash).await?;
     Ok(Json(ApproveScriptAnswer { site, vendor, script, served: hash }))
 }

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::AdminRequestError;
+use super::audit_draft::AuditDraft;
+use super::caller::CallerScope;
 use super::reply;
 use super::request::{JsonBody, PathParams, QueryParams, invalid_field, optional};
 use super::router::{ApiResult, ApiState, SharedApi};
@@ -85,9 +87,12 @@ pub(super) struct SegmentForgetAnswer {
     responses((status = 200, body = Vec<SegmentOverview>)))]
 pub(super) async fn list_segments(
     State(api): State<SharedApi>,
+    CallerScope(scope): CallerScope,
     QueryParams(SegmentsQuery { site }): QueryParams<SegmentsQuery>,
 ) -> ApiResult<Vec<SegmentOverview>> {
-    Ok(Json(api.context.segments.list(site.as_deref()).await?))
+    let mut listed = api.context.segments.list(site.as_deref()).await?;
+    listed.retain(|segment| scope.may_see(&segment.site));
+    Ok(Json(listed))
 }
 
 /// Returns one segment.
@@ -166,10 +171,12 @@ pub(super) async fn run_segment(
     responses((status = 200, body = SegmentForgetAnswer)))]
 pub(super) async fn forget_sync(
     State(api): State<SharedApi>,
+    audit: AuditDraft,
     JsonBody(request): JsonBody<SegmentForgetRequest>,
 ) -> ApiResult<SegmentForgetAnswer> {
     let SegmentForgetRequest { site, segment, destination } = request;
     let people = api.context.segments.forget(&site, &segment, &destination).await?;
+    audit.add_detail(&format!("{people} people"));
     Ok(Json(SegmentForgetAnswer { people }))
 }
 

@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::audit_draft::AuditDraft;
+use super::caller::Caller;
 use super::request::{BodyBytes, JsonBody, invalid_field, parse_json};
 use super::router::{ApiResult, SharedApi};
 use super::{AdminSendReceipt, find_reader};
+use tagway_console::access::Role;
 use tagway_core::values::digits::keep_long_integers;
 
 /// The events of a destination that were received in `from..to`.
@@ -51,13 +54,20 @@ pub(super) struct SendEventRequest {
     event: Value,
 }
 
-/// Sends the events of a time once more, or plans that.
+/// Sends the events of a time once more, which needs the role admin, or plans that.
 #[utoipa::path(post, path = "/api/v1/replay", request_body = ReplayRequest,
     responses((status = 200, body = ReplayAnswer)))]
 pub(super) async fn replay_events(
     State(api): State<SharedApi>,
+    caller: Caller,
+    audit: AuditDraft,
     JsonBody(ReplayRequest { site, destination, from, to, plan }): JsonBody<ReplayRequest>,
 ) -> ApiResult<ReplayAnswer> {
+    if plan {
+        audit.leave_out();
+    } else {
+        caller.require(Role::Admin)?;
+    }
     if from >= to {
         return Err(invalid_field("from", "from must be before to"));
     }
@@ -75,6 +85,7 @@ pub(super) async fn replay_events(
     }
     let count = journal.replay(reader.reader, from, to).await?;
     control.wake(reader.reader);
+    audit.add_detail(&format!("{count} events of {from} to {to}"));
     Ok(Json(ReplayAnswer { count, ..ReplayAnswer::default() }))
 }
 
@@ -85,8 +96,11 @@ pub(super) async fn replay_events(
     responses((status = 200, body = AdminSendReceipt)))]
 pub(super) async fn send_event(
     State(api): State<SharedApi>,
+    audit: AuditDraft,
     BodyBytes(body): BodyBytes,
 ) -> ApiResult<AdminSendReceipt> {
     let SendEventRequest { site, event } = parse_json(&keep_long_integers(&body))?;
-    Ok(Json(api.context.control.send(&site, event).await?))
+    let receipt = api.context.control.send(&site, event).await?;
+    audit.set_object(format!("event {}", receipt.seq));
+    Ok(Json(receipt))
 }

@@ -11,8 +11,9 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::exposition;
+use super::caller::CallerScope;
 use super::router::{ApiResult, SharedApi};
+use super::{exposition, readers_of};
 
 /// The program's version.
 #[derive(Serialize, ToSchema)]
@@ -48,14 +49,22 @@ pub(super) async fn get_version() -> Json<VersionAnswer> {
 
 /// Lists the names of all sites, in the order of the configuration.
 #[utoipa::path(get, path = "/api/v1/sites", responses((status = 200, body = Vec<String>)))]
-pub(super) async fn list_sites(State(api): State<SharedApi>) -> Json<Vec<Arc<str>>> {
-    Json(api.context.control.sites())
+pub(super) async fn list_sites(
+    State(api): State<SharedApi>,
+    CallerScope(scope): CallerScope,
+) -> Json<Vec<Arc<str>>> {
+    let mut sites = api.context.control.sites();
+    sites.retain(|site| scope.may_see(site));
+    Json(sites)
 }
 
 /// Lists the state and the ledger of every destination.
 #[utoipa::path(get, path = "/api/v1/ledger", responses((status = 200, body = Vec<LedgerRow>)))]
-pub(super) async fn get_ledger(State(api): State<SharedApi>) -> ApiResult<Vec<LedgerRow>> {
-    let readers = api.context.control.readers();
+pub(super) async fn get_ledger(
+    State(api): State<SharedApi>,
+    CallerScope(scope): CallerScope,
+) -> ApiResult<Vec<LedgerRow>> {
+    let readers = readers_of(&api.context, &scope);
     let ids = readers.iter().map(|reader| reader.reader).collect();
     let accounts = api.context.journal.accounts(ids).await?;
     let rows = readers.into_iter().zip(accounts).map(|(reader, account)| LedgerRow {

@@ -5,6 +5,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::audit_draft::AuditDraft;
 use super::request::{JsonBody, required};
 use super::router::{ApiResult, SharedApi};
 use tagway_storage::journal::SubjectCursor;
@@ -101,13 +102,21 @@ pub(super) struct ProfilesAnswer {
     responses((status = 200, body = ForgetAnswer)))]
 pub(super) async fn forget_subject(
     State(api): State<SharedApi>,
+    audit: AuditDraft,
     JsonBody(ForgetSubjectRequest { site, id, undo }): JsonBody<ForgetSubjectRequest>,
 ) -> ApiResult<ForgetAnswer> {
+    // The person's id is not in the row: it would outlive the person's data.
     if undo {
         let lifted = api.context.control.lift_suppression(&site, &id).await?;
+        audit.add_detail(&format!("undone for {lifted} ids"));
         return Ok(Json(ForgetAnswer::Lifted { site, lifted }));
     }
     let erased = api.context.control.forget(&site, &id).await?;
+    let ForgetReport { names, profiles, events, parked, dead } = erased;
+    let (events, letters) = (events + parked, dead);
+    audit.add_detail(&format!(
+        "{names} ids, {profiles} profiles, {events} events, {letters} dead letters"
+    ));
     Ok(Json(ForgetAnswer::Erased { site, suppressed: erased.names, erased }))
 }
 
@@ -116,9 +125,12 @@ pub(super) async fn forget_subject(
     responses((status = 200, body = ExportPage)))]
 pub(super) async fn export_subject(
     State(api): State<SharedApi>,
+    audit: AuditDraft,
     JsonBody(ExportSubjectRequest { site, id, from }): JsonBody<ExportSubjectRequest>,
 ) -> ApiResult<ExportPage> {
-    Ok(Json(api.context.control.export(&site, &id, from).await?))
+    let page = api.context.control.export(&site, &id, from).await?;
+    audit.add_detail(&format!("{} items", page.held.len()));
+    Ok(Json(page))
 }
 
 /// Lists the profiles of one person: the stored data without the events.

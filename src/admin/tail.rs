@@ -17,9 +17,11 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
+use super::caller::CallerScope;
 use super::reply;
 use super::request::{QueryParams, optional};
 use super::router::SharedApi;
+use tagway_console::access::SiteScope;
 use tagway_core::feed::{FeedEvent, LiveFeed};
 
 /// The filter of a watcher; `None` matches everything.
@@ -31,6 +33,10 @@ pub(super) struct TailFilter {
     site: Option<String>,
     #[serde(deserialize_with = "optional")]
     destination: Option<String>,
+    /// The sites that the watcher may see.
+    #[serde(skip)]
+    #[param(ignore)]
+    scope: SiteScope,
 }
 
 /// Streams what happens to events from now on.
@@ -41,8 +47,10 @@ pub(super) struct TailFilter {
     responses((status = 200, body = Object, content_type = "application/x-ndjson")))]
 pub(super) async fn watch_feed(
     State(api): State<SharedApi>,
+    CallerScope(scope): CallerScope,
     QueryParams(filter): QueryParams<TailFilter>,
 ) -> Response {
+    let filter = TailFilter { scope, ..filter };
     let context = &api.context;
     let (heartbeat, drain) = (context.settings.heartbeat, api.drain.clone());
     reply::json_lines(lines(&context.feed, filter, heartbeat, drain))
@@ -60,7 +68,9 @@ impl TailFilter {
         let is = |wanted: &Option<String>, name: &Arc<str>| {
             wanted.as_deref().is_none_or(|wanted| wanted == &**name)
         };
-        is(&self.site, site) && destination.is_none_or(|name| is(&self.destination, name))
+        self.scope.may_see(site)
+            && is(&self.site, site)
+            && destination.is_none_or(|name| is(&self.destination, name))
     }
 }
 

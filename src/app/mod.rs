@@ -33,6 +33,7 @@ use self::subjects::SubjectService;
 use crate::admin::{self, AdminServer, ReadinessState, load_token};
 use crate::config::{ConfigSource, ConfigWatcher, ReloadReason, TagwaySettings};
 use crate::gateway::{ClientFacts, Gateway};
+use tagway_console::audit::AuditLog;
 use tagway_core::bots;
 use tagway_core::clock::{SharedClock, SystemClock};
 use tagway_core::feed::LiveFeed;
@@ -98,6 +99,7 @@ pub struct TagwayApp {
     end_maintenance: CancellationToken,
     listeners: TaskTracker,
     tasks: TaskTracker,
+    audit: Arc<AuditLog>,
     /// Owned until the end.
     delivery: DeliveryRuntime,
 }
@@ -201,13 +203,14 @@ impl TagwayApp {
             segments,
             sites: Mutex::new(sites),
             metrics,
-            clock,
+            clock: clock.clone(),
             feed,
             drain: CancellationToken::new(),
             end_admin: CancellationToken::new(),
             end_maintenance: CancellationToken::new(),
             listeners: TaskTracker::new(),
             tasks,
+            audit: Arc::new(AuditLog::new(opened.store, clock)),
             delivery,
             started: settings,
         });
@@ -237,6 +240,7 @@ impl TagwayApp {
             segments: self.segments.clone(),
             redaction: settings.redaction.clone(),
             token,
+            audit: self.audit.clone(),
         };
         self.tasks.spawn(admin.serve(context, self.end_admin.clone()));
         self.tasks.spawn(self.clone().run_maintenance());
@@ -356,6 +360,9 @@ impl TagwayApp {
                 _ = observe.tick() => self.observe().await,
                 _ = retain.tick() => {
                     self.expire().await;
+                    if let Err(error) = self.audit.trim().await {
+                        tracing::warn!(%error, "the removal of old audit rows failed and runs again later");
+                    }
                     self.retain().await
                 }
                 _ = forget.tick() => {

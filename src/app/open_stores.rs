@@ -45,7 +45,8 @@ pub(super) async fn open(
     let (folder, counted) = (settings.data_dir.clone(), metrics.clone());
     let store = tokio::task::spawn_blocking(move || {
         let own = [journal::MIGRATIONS, profile::MIGRATIONS, segment::MIGRATIONS];
-        let schemas: Vec<_> = own.into_iter().chain([profile::NODE_MIGRATIONS]).collect();
+        let own = own.into_iter().chain([profile::NODE_MIGRATIONS]);
+        let schemas: Vec<_> = own.chain(tagway_console::MIGRATIONS.iter().copied()).collect();
         SqliteStore::open(&folder, sync, &schemas, counted)
     });
     let store = Arc::new(store.await??);

@@ -1,5 +1,6 @@
 //! The listener from the callers' side, over a fake journal and a fake gateway.
 
+mod audit;
 mod control;
 mod journal;
 mod openapi;
@@ -21,8 +22,11 @@ use tokio_util::sync::CancellationToken;
 use self::control::FakeControl;
 use self::journal::FakeJournal;
 use super::*;
+use tagway_console::audit::{AuditFilter, AuditRow};
+use tagway_core::clock::ManualClock;
 use tagway_core::feed::FeedEvent;
 use tagway_storage::journal::*;
+use tagway_storage::store::{CommitSyncMode, SqliteStore};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -56,6 +60,14 @@ impl TestContext {
         let (writable, room) = (watch::Sender::new(true), watch::Sender::new(true));
         let readiness = Arc::new(ReadinessState::new(writable.subscribe(), room.subscribe()));
         let (folder, segments) = segments::some().await;
+        let store = SqliteStore::open(
+            &folder.path().join("console"),
+            CommitSyncMode::Os,
+            tagway_console::MIGRATIONS,
+            Arc::default(),
+        );
+        let clock = Arc::new(ManualClock::new("2026-12-01T10:00:00Z".parse().unwrap()));
+        let audit = Arc::new(AuditLog::new(Arc::new(store.unwrap()), clock));
         let context = AdminContext {
             segments,
             settings: super::AdminSettings {
@@ -75,6 +87,7 @@ impl TestContext {
             control: Arc::new(FakeControl { feed, asked: asked.clone() }),
             readiness,
             token: SecretString::new(TOKEN),
+            audit,
         };
         Self { context, asked, writable, room, folder }
     }
@@ -89,6 +102,7 @@ pub(crate) struct TestAdminServer {
     readiness: Arc<ReadinessState>,
     writable: watch::Sender<bool>,
     room: watch::Sender<bool>,
+    audit: Arc<AuditLog>,
     drain: CancellationToken,
     tasks: JoinSet<()>,
     _folder: Arc<tempfile::TempDir>,
@@ -101,11 +115,24 @@ impl TestAdminServer {
         let TestContext { context, asked, writable, room, folder } =
             TestContext::new(address).await;
         let (feed, readiness) = (context.feed.clone(), context.readiness.clone());
+        let audit = context.audit.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(admin.serve(context, drain.clone()));
         let token = SecretString::new(TOKEN);
         let _folder = Arc::new(folder);
-        Self { address, token, asked, feed, readiness, writable, room, drain, tasks, _folder }
+        Self {
+            address,
+            token,
+            asked,
+            feed,
+            readiness,
+            writable,
+            room,
+            audit,
+            drain,
+            tasks,
+            _folder,
+        }
     }
 
     /// Sends the text and reads until the listener closes.
@@ -127,6 +154,17 @@ impl TestAdminServer {
         let answer = self.raw(&request).await;
         let status = answer.split(' ').nth(1).unwrap_or_default().parse().unwrap();
         (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    /// The rows of the audit log, the oldest first: act, site, object and detail.
+    async fn audit_rows(&self) -> Vec<[String; 4]> {
+        let filter = AuditFilter { limit: 1000, ..AuditFilter::default() };
+        let page = self.audit.page(filter).await.unwrap();
+        assert!(page.chain.ok);
+        let text = |row: AuditRow| {
+            [Some(row.action), row.site, row.object, row.detail].map(Option::unwrap_or_default)
+        };
+        page.rows.into_iter().rev().map(text).collect()
     }
 
     async fn ask_json(&self, line: &str, body: &Value) -> (u16, Value) {

@@ -135,6 +135,7 @@ async fn document_describes_methods_parameters_and_the_token() {
         assert!(ids.insert(operation["operationId"].to_string()), "{line} shares its id");
         assert!(!operation["summary"].as_str().unwrap().is_empty(), "{line}");
         assert_eq!(operation["requestBody"].is_object(), method == "POST", "{line}");
+        assert!(operation["x-tagway-role"].is_string(), "{line}");
         let answer = &operation["responses"]["200"];
         assert!(!answer["description"].as_str().unwrap().is_empty(), "{line}");
         assert!(answer["content"].is_object(), "{line}");

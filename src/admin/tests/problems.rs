@@ -89,7 +89,9 @@ async fn responses_have_the_fields_of_their_status() {
 async fn index_lists_the_routes() {
     let running = TestAdminServer::start().await;
     let (_, index) = running.ask("GET /", "", "").await;
-    for line in ["GET  /metrics\n", "GET  /api/v1/ledger: ", "POST /api/v1/dead/drop (token): "] {
+    for line in
+        ["GET    /metrics\n", "GET    /api/v1/ledger: ", "POST   /api/v1/dead/drop (token): "]
+    {
         assert!(index.contains(line), "{line} is missing in {index}");
     }
 }

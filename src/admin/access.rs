@@ -1,0 +1,377 @@
+//! Access of the routes: the role, the right to personal data, and the audit row of each.
+//!
+//! [`RouteTable::add`] attaches the access to a route: from the same value come the check of each request, the audit
+//! row and the description in the OpenAPI document, so that they cannot differ. The check also rejects requests that
+//! name a site which the caller may not see, in the path, the query or the body: for it there is no such site.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::RequestPartsExt;
+use axum::body::Body;
+use axum::extract::{RawPathParams, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use hyper::{Method, Uri};
+use serde::Deserialize;
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+use super::audit_draft::AuditDraft;
+use super::caller::{Caller, CallerCredential, CallerScope, find_caller};
+use super::request::read_body;
+use super::router::SharedApi;
+use super::{AdminContext, AdminRequestError};
+use tagway_console::access::{Role, SiteScope};
+
+/// The name of the security scheme of bearer tokens in the document.
+pub(super) const TOKEN_SCHEME: &str = "token";
+
+/// The act in the audit log of a request that shows personal data unmasked.
+const REVEAL: &str = "personal.reveal";
+
+/// The credentials that a route needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RouteRequirement {
+    /// None; but presented ones must be valid.
+    Optional,
+    /// This role, or a higher one.
+    Role(Role),
+}
+
+/// The way in which a route shows personal data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PersonalData {
+    /// It shows none.
+    Absent,
+    /// The handler masks it, unless [`Caller::shows_personal`]. `?reveal=true` asks for it.
+    Masked,
+    /// The route needs the right.
+    Required,
+}
+
+/// The access of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RouteAccess {
+    requirement: RouteRequirement,
+    personal: PersonalData,
+    /// The act in the audit log, for a route that changes something.
+    action: Option<&'static str>,
+}
+
+impl RouteAccess {
+    const fn new(requirement: RouteRequirement, action: Option<&'static str>) -> Self {
+        Self { requirement, personal: PersonalData::Absent, action }
+    }
+
+    /// A route that needs no credentials.
+    pub(super) const fn open() -> Self {
+        Self::new(RouteRequirement::Optional, None)
+    }
+
+    /// A route that changes nothing.
+    pub(super) const fn read(role: Role) -> Self {
+        Self::new(RouteRequirement::Role(role), None)
+    }
+
+    /// A route that changes something: each request leaves a row with this act in the audit log.
+    pub(super) const fn write(role: Role, action: &'static str) -> Self {
+        Self::new(RouteRequirement::Role(role), Some(action))
+    }
+
+    /// The handler masks personal data, unless [`Caller::shows_personal`].
+    pub(super) const fn masks_personal(self) -> Self {
+        Self { personal: PersonalData::Masked, ..self }
+    }
+
+    /// The route needs the right to see personal data.
+    pub(super) const fn needs_personal(self) -> Self {
+        Self { personal: PersonalData::Required, ..self }
+    }
+
+    /// The name of the least role in the document.
+    fn role_name(self) -> &'static str {
+        match self.requirement {
+            RouteRequirement::Optional => "none",
+            RouteRequirement::Role(role) => role.name(),
+        }
+    }
+
+    /// Adds the access to the operation's description.
+    fn describe(self, operation: &mut Operation) {
+        if self.requirement != RouteRequirement::Optional {
+            let scheme = SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN_SCHEME, []);
+            operation.security = Some(vec![scheme]);
+        }
+        let personal = match self.personal {
+            PersonalData::Absent => None,
+            PersonalData::Masked => Some("masked"),
+            PersonalData::Required => Some("required"),
+        };
+        let named = [
+            ("x-tagway-role", Some(self.role_name())),
+            ("x-tagway-audit", self.action),
+            ("x-tagway-personal", personal),
+        ];
+        let extensions: Extensions =
+            named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        operation.extensions.get_or_insert_default().merge(extensions);
+        if self.personal == PersonalData::Masked {
+            let reveal = ParameterBuilder::new()
+                .name("reveal")
+                .parameter_in(ParameterIn::Query)
+                .description(Some("Shows personal data: needs the right, leaves an audit row."))
+                .schema(Some(ObjectBuilder::new().schema_type(Type::Boolean)));
+            operation.parameters.get_or_insert_default().push(reveal.build().into());
+        }
+    }
+
+    /// Checks the caller's rights, and decides if it gets personal data unmasked.
+    fn admit(self, caller: &mut Caller, wants_reveal: bool) -> Result<(), AdminRequestError> {
+        if let RouteRequirement::Role(role) = self.requirement {
+            caller.require(role)?;
+        }
+        let needs_right = self.personal == PersonalData::Required || wants_reveal;
+        if needs_right && !caller.personal {
+            return Err(AdminRequestError::Personal);
+        }
+        caller.shows_personal = caller.personal
+            && (wants_reveal
+                || self.personal == PersonalData::Required
+                || caller.via == CallerCredential::File);
+        Ok(())
+    }
+}
+
+/// The routes of the API, each with its access.
+pub(super) struct RouteTable {
+    router: OpenApiRouter<SharedApi>,
+    context: Arc<AdminContext>,
+}
+
+impl RouteTable {
+    /// Creates a table without routes over the empty document.
+    pub(super) fn new(context: &Arc<AdminContext>, document: utoipa::openapi::OpenApi) -> Self {
+        Self { router: OpenApiRouter::with_openapi(document), context: context.clone() }
+    }
+
+    /// Adds a route, as `routes!(handler)` returns it.
+    pub(super) fn add(
+        mut self,
+        access: RouteAccess,
+        (schemas, mut paths, methods): UtoipaMethodRouter<SharedApi>,
+    ) -> Self {
+        for item in paths.paths.values_mut() {
+            operations(item).for_each(|operation| access.describe(operation));
+        }
+        let check = RouteCheck { context: self.context.clone(), access };
+        let checked = methods.route_layer(from_fn_with_state(check, check_access));
+        self.router = self.router.routes((schemas, paths, checked));
+        self
+    }
+
+    /// The routes and their document.
+    pub(super) fn into_router(self) -> OpenApiRouter<SharedApi> {
+        self.router
+    }
+}
+
+/// The operations of a path.
+pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, post, patch, delete, .. } = item;
+    [get, post, patch, delete].into_iter().filter_map(Option::as_mut)
+}
+
+/// The check of one route.
+#[derive(Clone)]
+struct RouteCheck {
+    context: Arc<AdminContext>,
+    access: RouteAccess,
+}
+
+/// The layer of each route: finds the caller, checks its rights, and stores the audit row of an act after it, before
+/// the answer.
+async fn check_access(
+    State(RouteCheck { context, access }): State<RouteCheck>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, AdminRequestError> {
+    let caller = find_caller(&context, request.headers()).await?;
+    let draft = AuditDraft::default();
+    request.extensions_mut().insert(draft.clone());
+    let Some(mut caller) = caller else {
+        if access.requirement != RouteRequirement::Optional {
+            return Err(AdminRequestError::Unauthorised);
+        }
+        request.extensions_mut().insert(CallerScope(SiteScope::all()));
+        return Ok(next.run(request).await);
+    };
+    let wants_reveal = access.personal == PersonalData::Masked && take_reveal(request.uri_mut())?;
+    let by = (caller.name.clone(), caller.via.name());
+    let admitted = access.admit(&mut caller, wants_reveal);
+    let response = match admitted {
+        Ok(()) => serve(&context, caller, &draft, request, next).await,
+        Err(error) => Err(error),
+    };
+    let response = response.unwrap_or_else(IntoResponse::into_response);
+    let (by, status) = ((&*by.0, by.1), response.status());
+    if let Some(action) = access.action {
+        draft.store(&context, by, action, status).await?;
+    }
+    if wants_reveal && status.is_success() {
+        draft.store(&context, by, REVEAL, status).await?;
+    }
+    Ok(response)
+}
+
+/// Passes the request on, if it names only sites that the caller may see.
+async fn serve(
+    context: &AdminContext,
+    caller: Caller,
+    draft: &AuditDraft,
+    request: Request,
+    next: Next,
+) -> Result<Response, AdminRequestError> {
+    let (mut parts, body) = request.into_parts();
+    let path = parts.extract::<RawPathParams>().await;
+    let path = path.or(Err(AdminRequestError::NotFound))?;
+    let query = parts.uri.query().unwrap_or_default().as_bytes();
+    let path = path.iter().map(|(name, value)| (Cow::from(name), Cow::from(value)));
+    let named = path.chain(url::form_urlencoded::parse(query));
+    let sites = named.filter(|(name, value)| name == "site" && !value.is_empty());
+    let mut sites: Vec<String> = sites.map(|(_, value)| value.into_owned()).collect();
+    let mut body = body;
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        let bytes = read_body(body, &context.settings).await?;
+        match serde_json::from_slice::<NamedParts>(&bytes) {
+            Ok(named) => {
+                named.add_to(draft);
+                sites.extend(named.site);
+                sites.extend(named.filter.and_then(|filter| filter.site));
+            }
+            Err(error) if !caller.sites.is_all() && !bytes.is_empty() => {
+                return Err(AdminRequestError::Malformed(error.to_string()));
+            }
+            // The handler's own reader says what is wrong.
+            Err(_) => {}
+        }
+        body = Body::from(bytes);
+    }
+    if let Some(site) = sites.first() {
+        draft.set_site(site);
+    }
+    if !sites.iter().all(|site| caller.may_see(site)) {
+        return Err(AdminRequestError::NotFound);
+    }
+    parts.extensions.insert(CallerScope(caller.sites.clone()));
+    parts.extensions.insert(caller);
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+/// The names in a body: of sites, for the check, and of things, for the audit log.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct NamedParts {
+    site: Option<String>,
+    destination: Option<String>,
+    segment: Option<String>,
+    filter: Option<NamedFilter>,
+}
+
+/// The site of a body's filter.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct NamedFilter {
+    site: Option<String>,
+}
+
+impl NamedParts {
+    fn add_to(&self, draft: &AuditDraft) {
+        let names = [&self.segment, &self.destination].into_iter().flatten();
+        let names: Vec<&str> = names.map(String::as_str).collect();
+        if !names.is_empty() {
+            draft.set_object(names.join(" "));
+        }
+    }
+}
+
+/// Removes `reveal` from the query: handlers reject parameters that they do not know. Returns its value.
+fn take_reveal(uri: &mut Uri) -> Result<bool, AdminRequestError> {
+    let Some(query) = uri.query().filter(|query| query.contains("reveal")) else {
+        return Ok(false);
+    };
+    let (mut reveals, mut rest) = (false, url::form_urlencoded::Serializer::new(String::new()));
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match (&*name, &*value) {
+            ("reveal", "true") => reveals = true,
+            ("reveal", "false" | "") => {}
+            ("reveal", _) => {
+                let detail = "reveal must be true or false".to_owned();
+                return Err(AdminRequestError::InvalidField { field: "reveal".to_owned(), detail });
+            }
+            _ => {
+                rest.append_pair(&name, &value);
+            }
+        }
+    }
+    let target = format!("{}?{}", uri.path(), rest.finish());
+    *uri = target.parse().or(Err(AdminRequestError::NotFound))?;
+    Ok(reveals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(role: Role, personal: bool) -> Caller {
+        Caller {
+            name: "ana".into(),
+            role,
+            personal,
+            sites: SiteScope::all(),
+            via: CallerCredential::File,
+            shows_personal: false,
+        }
+    }
+
+    #[test]
+    fn admit_requires_the_role_and_the_right() {
+        let edit = RouteAccess::write(Role::Editor, "dead.retry");
+        let mut viewer = caller(Role::Viewer, true);
+        assert!(matches!(
+            edit.admit(&mut viewer, false),
+            Err(AdminRequestError::Role(Role::Editor))
+        ));
+        assert!(edit.admit(&mut caller(Role::Editor, false), false).is_ok());
+        let personal = edit.needs_personal();
+        let mut masked = caller(Role::Admin, false);
+        assert!(matches!(personal.admit(&mut masked, false), Err(AdminRequestError::Personal)));
+        assert!(personal.admit(&mut caller(Role::Admin, true), false).is_ok());
+    }
+
+    #[test]
+    fn admit_shows_personal_data_to_callers_with_the_right() {
+        let read = RouteAccess::read(Role::Viewer).masks_personal();
+        let mut without = caller(Role::Viewer, false);
+        assert!(read.admit(&mut without, false).is_ok() && !without.shows_personal);
+        assert!(matches!(read.admit(&mut without, true), Err(AdminRequestError::Personal)));
+        let mut with = caller(Role::Viewer, true);
+        assert!(read.admit(&mut with, true).is_ok() && with.shows_personal);
+    }
+
+    #[test]
+    fn take_reveal_removes_the_parameter_only() {
+        let taken = |target: &str| {
+            let mut uri: Uri = target.parse().unwrap();
+            (take_reveal(&mut uri).ok(), uri.to_string())
+        };
+        assert_eq!(taken("/a?x=1&reveal=true&y=%26"), (Some(true), "/a?x=1&y=%26".to_owned()));
+        assert_eq!(taken("/a?x=reveal"), (Some(false), "/a?x=reveal".to_owned()));
+        assert_eq!(taken("/a?reveal=false").0, Some(false));
+        assert_eq!(taken("/a?reveal=yes").0, None);
+        assert_eq!(taken("/a"), (Some(false), "/a".to_owned()));
+    }
+}
