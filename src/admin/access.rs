@@ -13,7 +13,10 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper::{Method, Uri};
+use jiff::Timestamp;
 use serde::Deserialize;
+use tokio_util::task::TaskTracker;
+use utoipa::openapi::OpenApi;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
@@ -21,8 +24,10 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::audit_draft::AuditDraft;
-use super::caller::{Caller, CallerCredential, CallerScope, find_caller};
+use super::caller::{Caller, CallerCredential, CallerScope, find_caller, unauthorised};
+use super::guard::{check_browser, check_content_type};
 use super::request::read_body;
+use super::request_source::RequestSource;
 use super::router::SharedApi;
 use super::{AdminContext, AdminRequestError};
 use tagway_console::access::{Role, SiteScope};
@@ -30,16 +35,25 @@ use tagway_console::access::{Role, SiteScope};
 /// The name of the security scheme of bearer tokens in the document.
 pub(super) const TOKEN_SCHEME: &str = "token";
 
+/// The name of the security scheme of web sessions in the document.
+pub(super) const SESSION_SCHEME: &str = "session";
+
 /// The act in the audit log of a request that shows personal data unmasked.
 const REVEAL: &str = "personal.reveal";
 
 /// The credentials that a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RouteRequirement {
-    /// None; but presented ones must be valid.
+    /// None; but presented tokens must be valid.
     Optional,
+    /// None: the request begins a session.
+    Login,
+    /// Any. The only routes for a session whose person must set a password first.
+    Own,
     /// This role, or a higher one.
     Role(Role),
+    /// The token of `data_dir/admin.token`.
+    File,
 }
 
 /// The way in which a route shows personal data.
@@ -60,16 +74,41 @@ pub(super) struct RouteAccess {
     personal: PersonalData,
     /// The act in the audit log, for a route that changes something.
     action: Option<&'static str>,
+    /// True for routes that are about all sites.
+    is_of_all_sites: bool,
+    /// True for routes whose caller must have proved its password some minutes ago.
+    needs_proof: bool,
 }
 
 impl RouteAccess {
     const fn new(requirement: RouteRequirement, action: Option<&'static str>) -> Self {
-        Self { requirement, personal: PersonalData::Absent, action }
+        Self {
+            requirement,
+            personal: PersonalData::Absent,
+            action,
+            is_of_all_sites: false,
+            needs_proof: false,
+        }
     }
 
     /// A route that needs no credentials.
     pub(super) const fn open() -> Self {
         Self::new(RouteRequirement::Optional, None)
+    }
+
+    /// A route that begins a session. Its handler names who acts ([`AuditDraft::set_actor`]).
+    pub(super) const fn login(action: &'static str) -> Self {
+        Self::new(RouteRequirement::Login, Some(action))
+    }
+
+    /// A route about the caller itself, for any credentials.
+    pub(super) const fn own(action: Option<&'static str>) -> Self {
+        Self::new(RouteRequirement::Own, action)
+    }
+
+    /// A route for the token of the file only.
+    pub(super) const fn file(action: &'static str) -> Self {
+        Self::new(RouteRequirement::File, Some(action))
     }
 
     /// A route that changes nothing.
@@ -92,19 +131,38 @@ impl RouteAccess {
         Self { personal: PersonalData::Required, ..self }
     }
 
+    /// The route is about all sites: callers that are limited to some are rejected.
+    pub(super) const fn of_all_sites(self) -> Self {
+        Self { is_of_all_sites: true, ..self }
+    }
+
+    /// A web session must have proved its password within the last minutes.
+    pub(super) const fn needs_proof(self) -> Self {
+        Self { needs_proof: true, ..self }
+    }
+
+    /// Returns true if the route needs no credentials.
+    const fn is_open(self) -> bool {
+        matches!(self.requirement, RouteRequirement::Optional | RouteRequirement::Login)
+    }
+
     /// The name of the least role in the document.
     fn role_name(self) -> &'static str {
         match self.requirement {
-            RouteRequirement::Optional => "none",
+            RouteRequirement::Optional | RouteRequirement::Login => "none",
+            RouteRequirement::Own => "self",
+            RouteRequirement::File => "file",
             RouteRequirement::Role(role) => role.name(),
         }
     }
 
     /// Adds the access to the operation's description.
     fn describe(self, operation: &mut Operation) {
-        if self.requirement != RouteRequirement::Optional {
-            let scheme = SecurityRequirement::new::<_, [&str; 0], &str>(TOKEN_SCHEME, []);
-            operation.security = Some(vec![scheme]);
+        if !self.is_open() {
+            let scheme = |name| SecurityRequirement::new::<_, [&str; 0], &str>(name, []);
+            let token = [scheme(TOKEN_SCHEME)].into_iter();
+            let session = (self.requirement != RouteRequirement::File).then_some(SESSION_SCHEME);
+            operation.security = Some(token.chain(session.map(scheme)).collect());
         }
         let personal = match self.personal {
             PersonalData::Absent => None,
@@ -115,6 +173,8 @@ impl RouteAccess {
             ("x-tagway-role", Some(self.role_name())),
             ("x-tagway-audit", self.action),
             ("x-tagway-personal", personal),
+            ("x-tagway-proof", self.needs_proof.then_some("password")),
+            ("x-tagway-sites", self.is_of_all_sites.then_some("all")),
         ];
         let extensions: Extensions =
             named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
@@ -130,9 +190,29 @@ impl RouteAccess {
     }
 
     /// Checks the caller's rights, and decides if it gets personal data unmasked.
-    fn admit(self, caller: &mut Caller, wants_reveal: bool) -> Result<(), AdminRequestError> {
-        if let RouteRequirement::Role(role) = self.requirement {
-            caller.require(role)?;
+    fn admit(
+        self,
+        caller: &mut Caller,
+        wants_reveal: bool,
+        now: Timestamp,
+    ) -> Result<(), AdminRequestError> {
+        let session = caller.session.as_deref();
+        let must_set_password = session.is_some_and(|session| session.must_set_password);
+        if must_set_password && !self.is_open() && self.requirement != RouteRequirement::Own {
+            return Err(AdminRequestError::SetPassword);
+        }
+        match self.requirement {
+            RouteRequirement::Role(role) => caller.require(role)?,
+            RouteRequirement::File if caller.via != CallerCredential::File => {
+                return Err(AdminRequestError::FileOnly);
+            }
+            _ => {}
+        }
+        if self.is_of_all_sites && !caller.sites.is_all() {
+            return Err(AdminRequestError::AllSites);
+        }
+        if self.needs_proof && session.is_some_and(|session| !session.is_proved(now)) {
+            return Err(AdminRequestError::Proof);
         }
         let needs_right = self.personal == PersonalData::Required || wants_reveal;
         if needs_right && !caller.personal {
@@ -141,7 +221,7 @@ impl RouteAccess {
         caller.shows_personal = caller.personal
             && (wants_reveal
                 || self.personal == PersonalData::Required
-                || caller.via == CallerCredential::File);
+                || caller.via != CallerCredential::Session);
         Ok(())
     }
 }
@@ -150,12 +230,14 @@ impl RouteAccess {
 pub(super) struct RouteTable {
     router: OpenApiRouter<SharedApi>,
     context: Arc<AdminContext>,
+    acts: TaskTracker,
 }
 
 impl RouteTable {
-    /// Creates a table without routes over the empty document.
-    pub(super) fn new(context: &Arc<AdminContext>, document: utoipa::openapi::OpenApi) -> Self {
-        Self { router: OpenApiRouter::with_openapi(document), context: context.clone() }
+    /// Creates a table without routes over the empty document. `acts` tracks the requests that change something.
+    pub(super) fn new(context: &Arc<AdminContext>, acts: &TaskTracker, document: OpenApi) -> Self {
+        let router = OpenApiRouter::with_openapi(document);
+        Self { router, context: context.clone(), acts: acts.clone() }
     }
 
     /// Adds a route, as `routes!(handler)` returns it.
@@ -167,7 +249,8 @@ impl RouteTable {
         for item in paths.paths.values_mut() {
             operations(item).for_each(|operation| access.describe(operation));
         }
-        let check = RouteCheck { context: self.context.clone(), access };
+        let (context, acts) = (self.context.clone(), self.acts.clone());
+        let check = RouteCheck { context, acts, access };
         let checked = methods.route_layer(from_fn_with_state(check, check_access));
         self.router = self.router.routes((schemas, paths, checked));
         self
@@ -189,29 +272,54 @@ pub(super) fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Opera
 #[derive(Clone)]
 struct RouteCheck {
     context: Arc<AdminContext>,
+    acts: TaskTracker,
     access: RouteAccess,
 }
 
-/// The layer of each route: finds the caller, checks its rights, and stores the audit row of an act after it, before
-/// the answer.
+/// The layer of each route. An act and its row are completed even if the caller closes the connection.
 async fn check_access(
-    State(RouteCheck { context, access }): State<RouteCheck>,
+    State(check): State<RouteCheck>,
+    request: Request,
+    next: Next,
+) -> Result<Response, AdminRequestError> {
+    if check.access.action.is_none() {
+        return answer(check, request, next).await;
+    }
+    let acts = check.acts.clone();
+    let act = acts.spawn(answer(check, request, next));
+    act.await.unwrap_or(Err(AdminRequestError::Unrecorded))
+}
+
+/// Finds the caller, checks its rights, and stores the audit row of an act after it, before the answer.
+async fn answer(
+    RouteCheck { context, access, .. }: RouteCheck,
     mut request: Request,
     next: Next,
 ) -> Result<Response, AdminRequestError> {
-    let caller = find_caller(&context, request.headers()).await?;
     let draft = AuditDraft::default();
     request.extensions_mut().insert(draft.clone());
+    if access.requirement == RouteRequirement::Login {
+        return serve_login(&context, access, &draft, request, next).await;
+    }
+    let source: Option<RequestSource> = request.extensions().get().cloned();
+    let source = source.ok_or(AdminRequestError::Misdirected)?;
+    let caller = find_caller(&context, request.headers(), &source).await?;
     let Some(mut caller) = caller else {
-        if access.requirement != RouteRequirement::Optional {
-            return Err(AdminRequestError::Unauthorised);
+        if !access.is_open() {
+            return Err(unauthorised(&context).await);
         }
         request.extensions_mut().insert(CallerScope(SiteScope::all()));
         return Ok(next.run(request).await);
     };
+    if caller.via == CallerCredential::Session {
+        check_browser(request.method(), request.headers(), true)?;
+    }
     let wants_reveal = access.personal == PersonalData::Masked && take_reveal(request.uri_mut())?;
+    if wants_reveal {
+        draft.set_object(request.uri().path());
+    }
     let by = (caller.name.clone(), caller.via.name());
-    let admitted = access.admit(&mut caller, wants_reveal);
+    let admitted = access.admit(&mut caller, wants_reveal, context.accounts.now());
     let response = match admitted {
         Ok(()) => serve(&context, caller, &draft, request, next).await,
         Err(error) => Err(error),
@@ -223,6 +331,25 @@ async fn check_access(
     }
     if wants_reveal && status.is_success() {
         draft.store(&context, by, REVEAL, status).await?;
+    }
+    Ok(response)
+}
+
+/// Passes on a request that begins a session. A row is stored if the handler has named who acts: refusals without an
+/// attempt would fill the log.
+async fn serve_login(
+    context: &AdminContext,
+    access: RouteAccess,
+    draft: &AuditDraft,
+    request: Request,
+    next: Next,
+) -> Result<Response, AdminRequestError> {
+    check_browser(request.method(), request.headers(), false)?;
+    check_content_type(request.method(), request.headers(), false)?;
+    let response = next.run(request).await;
+    if let (Some(action), Some(actor)) = (access.action, draft.actor()) {
+        let via = CallerCredential::Session.name();
+        draft.store(context, (&actor, via), action, response.status()).await?;
     }
     Ok(response)
 }
@@ -246,6 +373,9 @@ async fn serve(
     let mut body = body;
     if !matches!(parts.method, Method::GET | Method::HEAD) {
         let bytes = read_body(body, &context.settings).await?;
+        if caller.via == CallerCredential::Session {
+            check_content_type(&parts.method, &parts.headers, bytes.is_empty())?;
+        }
         match serde_json::from_slice::<NamedParts>(&bytes) {
             Ok(named) => {
                 named.add_to(draft);
@@ -332,9 +462,18 @@ mod tests {
             role,
             personal,
             sites: SiteScope::all(),
-            via: CallerCredential::File,
+            via: CallerCredential::Session,
             shows_personal: false,
+            session: None,
         }
+    }
+
+    fn admit(
+        access: RouteAccess,
+        caller: &mut Caller,
+        reveals: bool,
+    ) -> Result<(), AdminRequestError> {
+        access.admit(caller, reveals, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
@@ -342,24 +481,24 @@ mod tests {
         let edit = RouteAccess::write(Role::Editor, "dead.retry");
         let mut viewer = caller(Role::Viewer, true);
         assert!(matches!(
-            edit.admit(&mut viewer, false),
+            admit(edit, &mut viewer, false),
             Err(AdminRequestError::Role(Role::Editor))
         ));
-        assert!(edit.admit(&mut caller(Role::Editor, false), false).is_ok());
+        assert!(admit(edit, &mut caller(Role::Editor, false), false).is_ok());
         let personal = edit.needs_personal();
         let mut masked = caller(Role::Admin, false);
-        assert!(matches!(personal.admit(&mut masked, false), Err(AdminRequestError::Personal)));
-        assert!(personal.admit(&mut caller(Role::Admin, true), false).is_ok());
+        assert!(matches!(admit(personal, &mut masked, false), Err(AdminRequestError::Personal)));
+        assert!(admit(personal, &mut caller(Role::Admin, true), false).is_ok());
     }
 
     #[test]
     fn admit_shows_personal_data_to_callers_with_the_right() {
         let read = RouteAccess::read(Role::Viewer).masks_personal();
         let mut without = caller(Role::Viewer, false);
-        assert!(read.admit(&mut without, false).is_ok() && !without.shows_personal);
-        assert!(matches!(read.admit(&mut without, true), Err(AdminRequestError::Personal)));
+        assert!(admit(read, &mut without, false).is_ok() && !without.shows_personal);
+        assert!(matches!(admit(read, &mut without, true), Err(AdminRequestError::Personal)));
         let mut with = caller(Role::Viewer, true);
-        assert!(read.admit(&mut with, true).is_ok() && with.shows_personal);
+        assert!(admit(read, &mut with, true).is_ok() && with.shows_personal);
     }
 
     #[test]

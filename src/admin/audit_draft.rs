@@ -17,6 +17,7 @@ pub(super) struct AuditDraft(Arc<Mutex<AuditDraftParts>>);
 
 #[derive(Clone, Debug, Default)]
 struct AuditDraftParts {
+    actor: Option<String>,
     site: Option<String>,
     object: Option<String>,
     detail: Option<String>,
@@ -24,6 +25,16 @@ struct AuditDraftParts {
 }
 
 impl AuditDraft {
+    /// Names who acts, on a route without credentials. Its requests leave a row only then.
+    pub(super) fn set_actor(&self, name: &str) {
+        self.0.lock().actor = Some(name.to_owned());
+    }
+
+    /// Who acts on a route without credentials.
+    pub(super) fn actor(&self) -> Option<String> {
+        self.0.lock().actor.clone()
+    }
+
     /// Names the site.
     pub(super) fn set_site(&self, name: &str) {
         self.0.lock().site = Some(name.to_owned());
@@ -57,7 +68,7 @@ impl AuditDraft {
         action: &'static str,
         status: StatusCode,
     ) -> Result<(), AdminRequestError> {
-        let AuditDraftParts { site, object, detail, is_left_out } = self.0.lock().clone();
+        let AuditDraftParts { site, object, detail, is_left_out, .. } = self.0.lock().clone();
         if is_left_out && status.is_success() {
             return Ok(());
         }

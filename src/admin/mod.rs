@@ -5,6 +5,8 @@
 //! Each act leaves a row in the audit log before its answer.
 
 mod access;
+mod accounts;
+mod audit;
 mod audit_draft;
 mod caller;
 mod dead_letters;
@@ -16,11 +18,13 @@ mod idle_connections;
 mod readiness;
 mod reply;
 mod request;
+mod request_source;
 mod router;
 mod scripts;
 mod segments;
 mod sending;
 mod server;
+mod sessions;
 mod status;
 mod subject;
 mod tail;
@@ -38,11 +42,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use tagway_console::ConsoleStoreError;
 use tagway_console::access::{Role, SiteScope};
+use tagway_console::account::{AccountError, ConsoleAccounts, SessionLifetimes};
 use tagway_console::audit::AuditLog;
 use tagway_core::feed::LiveFeed;
 use tagway_delivery::segment::{SegmentError, SegmentScheduler};
@@ -73,6 +80,20 @@ pub const ADMIN_SETTINGS: &[Setting] = &[
     Setting::duration("drain_time")
         .default("5s")
         .doc("the time for responses in progress when the gateway stops"),
+    Setting::text("cookie").default("tagway").doc(
+        "name of the cookie of web sessions; over TLS it begins with __Host-. Two gateways on one host name, \
+             or on localhost, need different names",
+    ),
+    Setting::positive_duration("session_idle")
+        .default("12h")
+        .doc("a web session ends after this time without a request"),
+    Setting::positive_duration("session_max")
+        .default("7d")
+        .doc("a web session ends after this time, also in use"),
+    Setting::texts("trusted_proxies").default("[]").doc(
+        "networks of proxies in front of this listener whose X-Forwarded-For and X-Forwarded-Proto are \
+             trusted, e.g. [\"127.0.0.1\"]",
+    ),
 ];
 
 /// `listen.admin` and `[admin]`.
@@ -96,6 +117,12 @@ pub struct AdminSettings {
     pub heartbeat: Duration,
     /// The time limit for responses under way when the listener stops.
     pub drain_time: Duration,
+    /// The name of the cookie of web sessions, without the prefix.
+    pub cookie: String,
+    /// The lifetimes of web sessions.
+    pub sessions: SessionLifetimes,
+    /// The networks of proxies whose forwarding fields are trusted.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl AdminSettings {
@@ -104,6 +131,15 @@ impl AdminSettings {
         listen.describe(ADMIN_ADDRESS_SETTINGS);
         admin.describe(ADMIN_SETTINGS);
         let names = admin.strings("names").into_iter().map(|name| name.to_ascii_lowercase());
+        let cookie = admin.string("cookie");
+        let is_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if !(1..=COOKIE_CHARS).contains(&cookie.len()) || !cookie.chars().all(is_token) {
+            admin.error("cookie", "must have 1 to 64 letters, digits, _ or -");
+        }
+        let sessions = SessionLifetimes {
+            idle: admin.duration("session_idle"),
+            max: admin.duration("session_max"),
+        };
         Self {
             address: listen.parsed("admin", SocketAddr::from(([127, 0, 0, 1], 0))),
             names: names.collect(),
@@ -114,6 +150,9 @@ impl AdminSettings {
             body_time: BODY_TIME,
             heartbeat: HEARTBEAT,
             drain_time: admin.duration("drain_time"),
+            cookie,
+            sessions,
+            trusted_proxies: admin.parsed_list("trusted_proxies"),
         }
     }
 }
@@ -121,6 +160,9 @@ impl AdminSettings {
 /// Connections for `/livez`, `/readyz` and `/metrics` beyond the others, when none of these is idle: one for each of
 /// the usual probes and scrapers.
 const RESERVE: usize = 8;
+
+/// The longest name of the cookie: long ones only make requests longer.
+const COOKIE_CHARS: usize = 64;
 
 /// The time for a request's head, and for the next request of a connection.
 const HEADER_TIME: Duration = Duration::from_secs(10);
@@ -149,6 +191,8 @@ pub struct AdminContext {
     pub redaction: SecretRedactor,
     /// The token of the command line ([`load_token`]).
     pub token: SecretString,
+    /// The accounts, with their sessions, tokens and links.
+    pub accounts: Arc<ConsoleAccounts>,
     /// The audit log, for a row of each act.
     pub audit: Arc<AuditLog>,
 }
@@ -278,8 +322,31 @@ enum AdminRequestError {
     NotFound,
     #[error("this path does not accept this method")]
     Method,
-    #[error("this needs the token of data_dir/admin.token as a bearer token")]
+    #[error(
+        "this needs credentials: a login, or a bearer token, such as that of data_dir/admin.token"
+    )]
     Unauthorised,
+    #[error("no account exists yet: run `tagway console login` on the gateway's machine")]
+    NoAccounts,
+    #[error("wrong name or password")]
+    WrongLogin,
+    #[error("this link is used, has expired, or is not complete: ask for a new one")]
+    WrongLink,
+    #[error(
+        "logins need an encrypted connection: use https, an SSH tunnel to localhost, or a proxy of \
+         admin.trusted_proxies that sets X-Forwarded-Proto"
+    )]
+    Plaintext,
+    #[error("set a password first")]
+    SetPassword,
+    #[error("prove first with your password that you are at the browser")]
+    Proof,
+    #[error("this needs the token of data_dir/admin.token")]
+    FileOnly,
+    #[error("this is about all sites, and you may see some of them only")]
+    AllSites,
+    #[error("the body must be application/json")]
+    ContentType,
     #[error("this needs the role {}, or a higher one", .0.name())]
     Role(Role),
     #[error("this shows personal data: it needs the right to see personal data")]
@@ -318,6 +385,10 @@ enum AdminRequestError {
     Segment(#[from] SegmentError),
     #[error(transparent)]
     Pause(#[from] PauseError),
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error("the database of the console does not answer")]
+    Console(#[from] ConsoleStoreError),
 }
 
 /// The readers of the sites that a caller may see.

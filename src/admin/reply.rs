@@ -21,6 +21,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{AdminContext, AdminRequestError, AdminSendError, SubjectError};
+use tagway_console::account::AccountError;
+use tagway_console::password::PasswordError;
 use tagway_delivery::PauseError;
 use tagway_delivery::segment::SegmentError;
 use tagway_pages::script::proxy::ScriptPinError;
@@ -41,12 +43,19 @@ pub(super) struct AdminProblem {
     /// The member of the body or the query that is missing or wrong, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    /// True if no account exists yet: the first login is to be made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    setup: Option<bool>,
 }
 
 impl IntoResponse for AdminRequestError {
     fn into_response(self) -> Response {
-        if let Self::Journal(error) = &self {
-            let error = error as &dyn std::error::Error;
+        let cause: Option<&dyn std::error::Error> = match &self {
+            Self::Journal(error) => Some(error),
+            Self::Console(error) | Self::Account(AccountError::Store(error)) => Some(error),
+            _ => None,
+        };
+        if let Some(error) = cause {
             tracing::error!(error, "an admin request failed");
         }
         let status = status_of(&self);
@@ -55,6 +64,9 @@ impl IntoResponse for AdminRequestError {
             Self::Send(AdminSendError::Invalid(_)) => Some("event".to_owned()),
             Self::Personal => Some("personal".to_owned()),
             Self::Role(_) => Some("role".to_owned()),
+            Self::Proof => Some("proof".to_owned()),
+            Self::SetPassword => Some("password".to_owned()),
+            Self::Account(error) => account_field(error).map(str::to_owned),
             _ => None,
         };
         let problem = AdminProblem {
@@ -63,6 +75,7 @@ impl IntoResponse for AdminRequestError {
             status: status.as_u16(),
             detail: self.to_string(),
             field,
+            setup: matches!(self, Self::NoAccounts).then_some(true),
         };
         let mut response = (status, Json(problem)).into_response();
         let mut insert = |name: HeaderName, value| {
@@ -72,6 +85,7 @@ impl IntoResponse for AdminRequestError {
         match status {
             StatusCode::UNAUTHORIZED => insert(WWW_AUTHENTICATE, "Bearer"),
             StatusCode::SERVICE_UNAVAILABLE => insert(RETRY_AFTER, "1"),
+            StatusCode::TOO_MANY_REQUESTS => insert(RETRY_AFTER, "60"),
             _ => {}
         }
         response
@@ -122,9 +136,19 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         AdminRequestError::Method => StatusCode::METHOD_NOT_ALLOWED,
-        AdminRequestError::Unauthorised => StatusCode::UNAUTHORIZED,
+        AdminRequestError::Unauthorised
+        | AdminRequestError::NoAccounts
+        | AdminRequestError::WrongLogin
+        | AdminRequestError::WrongLink => StatusCode::UNAUTHORIZED,
+        AdminRequestError::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        AdminRequestError::Account(error) => account_status(error),
         AdminRequestError::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         AdminRequestError::ForeignOrigin
+        | AdminRequestError::Plaintext
+        | AdminRequestError::SetPassword
+        | AdminRequestError::Proof
+        | AdminRequestError::FileOnly
+        | AdminRequestError::AllSites
         | AdminRequestError::Role(_)
         | AdminRequestError::Personal => StatusCode::FORBIDDEN,
         AdminRequestError::Malformed(_)
@@ -140,6 +164,7 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         ) => StatusCode::CONFLICT,
         AdminRequestError::Full
         | AdminRequestError::Unrecorded
+        | AdminRequestError::Console(_)
         | AdminRequestError::Journal(_)
         | AdminRequestError::Pause(PauseError::Journal(_) | PauseError::Apply(_))
         | AdminRequestError::Send(AdminSendError::Unavailable(_))
@@ -155,5 +180,38 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
             | SegmentError::Profiles(_)
             | SegmentError::Postgres(_),
         ) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn account_status(error: &AccountError) -> StatusCode {
+    match error {
+        AccountError::Unknown => StatusCode::NOT_FOUND,
+        AccountError::InvalidName
+        | AccountError::TooManySites
+        | AccountError::Ambiguous
+        | AccountError::Password(PasswordError::Unusable) => StatusCode::BAD_REQUEST,
+        // Not 401: the session is valid, and browsers would ask for a new login.
+        AccountError::WrongPassword => StatusCode::FORBIDDEN,
+        AccountError::NameTaken
+        | AccountError::TooMany(_)
+        | AccountError::LastAdmin
+        | AccountError::Disabled => StatusCode::CONFLICT,
+        AccountError::Limited => StatusCode::TOO_MANY_REQUESTS,
+        AccountError::Password(PasswordError::Busy | PasswordError::System)
+        | AccountError::Random(_)
+        | AccountError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The member of the body that an error is about.
+fn account_field(error: &AccountError) -> Option<&'static str> {
+    match error {
+        AccountError::InvalidName | AccountError::NameTaken | AccountError::Ambiguous => {
+            Some("name")
+        }
+        AccountError::TooManySites => Some("sites"),
+        AccountError::Password(PasswordError::Unusable) => Some("new"),
+        AccountError::WrongPassword => Some("password"),
+        _ => None,
     }
 }

@@ -8,19 +8,20 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{
     ComponentsBuilder, Content, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::access::{RouteAccess, RouteTable, TOKEN_SCHEME, operations};
+use super::access::{RouteAccess, RouteTable, SESSION_SCHEME, TOKEN_SCHEME, operations};
 use super::reply::{self, AdminProblem};
 use super::{
-    AdminContext, AdminRequestError, dead_letters, destinations, events, guard, scripts, segments,
-    sending, status, subject, tail,
+    AdminContext, AdminRequestError, accounts, audit, dead_letters, destinations, events, guard,
+    scripts, segments, sending, sessions, status, subject, tail,
 };
 use tagway_console::access::Role;
 
@@ -48,32 +49,57 @@ pub(super) struct AdminRouters {
     pub(super) complete: Router,
     /// Health and metrics only, for the connections of the reserve.
     pub(super) health: Router,
+    /// The requests under way that change something.
+    pub(super) acts: TaskTracker,
 }
 
 impl AdminRouters {
     /// Creates the routers. Streams end when `drain` is cancelled.
     pub(super) fn new(context: AdminContext, drain: CancellationToken) -> Self {
-        let context = Arc::new(context);
-        let (api, document) = api_routes(&context).split_for_parts();
+        let (context, acts) = (Arc::new(context), TaskTracker::new());
+        let (api, document) = api_routes(&context, &acts).split_for_parts();
         let index = index(&document);
         let state = Arc::new(ApiState { context, drain, document, index });
         let complete = api.merge(health_routes()).route("/", get(get_index));
         let complete = complete.fallback(|| async { AdminRequestError::NotFound });
         let health = health_routes().fallback(|| async { AdminRequestError::Full });
-        Self { complete: guarded(complete, &state), health: guarded(health, &state) }
+        Self { complete: guarded(complete, &state), health: guarded(health, &state), acts }
     }
 }
 
 /// The routes below `/api/v1`, each with its access.
-fn api_routes(context: &Arc<AdminContext>) -> OpenApiRouter<SharedApi> {
+fn api_routes(context: &Arc<AdminContext>, acts: &TaskTracker) -> OpenApiRouter<SharedApi> {
     const OPEN: RouteAccess = RouteAccess::open();
     const READ: RouteAccess = RouteAccess::read(Role::Viewer);
+    const LOOK: RouteAccess = RouteAccess::read(Role::Admin).of_all_sites();
+    const EXPORT: RouteAccess =
+        RouteAccess::write(Role::Admin, "person.export").needs_personal().needs_proof();
+    let people = |action| RouteAccess::write(Role::Admin, action).of_all_sites().needs_proof();
     let edit = |action| RouteAccess::write(Role::Editor, action);
     let manage = |action| RouteAccess::write(Role::Admin, action);
-    let table = RouteTable::new(context, empty_document())
+    let table = RouteTable::new(context, acts, empty_document())
         .add(OPEN, routes!(status::get_version))
         .add(OPEN, routes!(status::list_sites))
         .add(OPEN, routes!(status::get_ledger))
+        .add(RouteAccess::login("session.begin"), routes!(sessions::log_in))
+        .add(RouteAccess::login("session.begin"), routes!(sessions::log_in_by_link))
+        .add(RouteAccess::own(Some("session.end")), routes!(sessions::log_out))
+        .add(RouteAccess::own(Some("session.prove")), routes!(sessions::prove_session))
+        .add(RouteAccess::own(None), routes!(sessions::get_me))
+        .add(RouteAccess::own(Some("password.change")), routes!(sessions::set_password))
+        .add(READ, routes!(sessions::list_sessions))
+        .add(RouteAccess::write(Role::Viewer, "session.revoke"), routes!(sessions::end_session))
+        .add(LOOK, routes!(accounts::list_accounts))
+        .add(people("account.invite"), routes!(accounts::invite_account))
+        .add(people("account.change"), routes!(accounts::change_account))
+        .add(people("account.reset"), routes!(accounts::reset_account))
+        .add(LOOK, routes!(accounts::list_tokens))
+        .add(people("token.make"), routes!(accounts::make_token))
+        .add(manage("token.remove").of_all_sites(), routes!(accounts::remove_token))
+        .add(RouteAccess::file("console.link"), routes!(accounts::make_login_link))
+        .add(LOOK, routes!(audit::list_audit))
+        .add(LOOK, routes!(audit::check_audit))
+        .add(LOOK, routes!(audit::export_audit))
         .add(READ, routes!(get_openapi))
         .add(READ.needs_personal(), routes!(tail::watch_feed))
         .add(READ.needs_personal(), routes!(events::get_event))
@@ -86,8 +112,8 @@ fn api_routes(context: &Arc<AdminContext>) -> OpenApiRouter<SharedApi> {
         .add(edit("destination.resume"), routes!(destinations::resume_destination))
         .add(edit("replay"), routes!(sending::replay_events))
         .add(edit("event.send"), routes!(sending::send_event))
-        .add(manage("person.forget"), routes!(subject::forget_subject))
-        .add(manage("person.export").needs_personal(), routes!(subject::export_subject))
+        .add(manage("person.forget").needs_proof(), routes!(subject::forget_subject))
+        .add(EXPORT, routes!(subject::export_subject))
         .add(READ.needs_personal(), routes!(subject::list_profiles))
         .add(READ, routes!(scripts::list_scripts))
         .add(READ, routes!(scripts::diff_script))
@@ -133,8 +159,12 @@ fn guarded(routes: Router<SharedApi>, state: &SharedApi) -> Router {
 fn empty_document() -> OpenApi {
     let token = Http::builder()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("The text of data_dir/admin.token."))
+        .description(Some("An API token, or the text of data_dir/admin.token."))
         .build();
+    let session = ApiKeyValue::with_description(
+        "tagway",
+        "The cookie of a web session; over TLS __Host-tagway. admin.cookie changes the name.",
+    );
     let problem = ResponseBuilder::new()
         .description("The request is rejected, or failed (RFC 9457).")
         .content(
@@ -144,6 +174,7 @@ fn empty_document() -> OpenApi {
         .build();
     let components = ComponentsBuilder::new()
         .security_scheme(TOKEN_SCHEME, SecurityScheme::Http(token))
+        .security_scheme(SESSION_SCHEME, SecurityScheme::ApiKey(ApiKey::Cookie(session)))
         .schema_from::<AdminProblem>()
         .response(PROBLEM, problem)
         .build();
@@ -170,7 +201,9 @@ fn index(document: &OpenApi) -> String {
             text.push_str(&format!("{method:<6} {path}{token}: {summary}\n"));
         }
     }
-    text.push_str("\nThe token is in data_dir/admin.token: Authorization: Bearer TOKEN\n");
+    text.push_str(
+        "\nThe token is an API token, or in data_dir/admin.token: Authorization: Bearer TOKEN\n",
+    );
     text.push_str("GET /api/v1/openapi.json describes parameters, bodies and answers.\n");
     text
 }

@@ -23,6 +23,7 @@ use tower_service::Service as _;
 
 use super::AdminContext;
 use super::idle_connections::{AdminConnection, BusyResponseBody, IdleConnections};
+use super::request_source::AdminPeer;
 use super::router::AdminRouters;
 
 /// The longest head of a request: tokens and queries are short.
@@ -64,10 +65,10 @@ impl AdminServer {
         let routers = AdminRouters::new(context, drain.clone());
         let mut connections = JoinSet::new();
         loop {
-            let stream = tokio::select! {
+            let (stream, peer) = tokio::select! {
                 () = drain.cancelled() => break,
                 Some(_) = connections.join_next() => continue,
-                stream = self.accept() => stream,
+                accepted = self.accept() => accepted,
             };
             let (slot, idle, purpose) = tokio::select! {
                 () = drain.cancelled() => break,
@@ -81,22 +82,28 @@ impl AdminServer {
             http.timer(TokioTimer::new()).header_read_timeout(header_time).max_buf_size(HEAD_BYTES);
             http.keep_alive(purpose == AdminConnectionUse::Anything);
             connections.spawn(async move {
-                serve_connection((stream, http), router, ends, seat).await;
+                serve_connection((stream, http), (router, peer), ends, seat).await;
                 drop(slot);
             });
         }
         drop(self.listener);
-        let finished = async { while connections.join_next().await.is_some() {} };
+        let finished = async {
+            while connections.join_next().await.is_some() {}
+            routers.acts.close();
+            routers.acts.wait().await;
+        };
         if tokio::time::timeout(drain_time, finished).await.is_err() {
             connections.shutdown().await;
         }
     }
 
     /// Accepts the next connection. An accept error never ends the listener.
-    async fn accept(&self) -> TcpStream {
+    async fn accept(&self) -> (TcpStream, AdminPeer) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => return stream,
+                Ok((stream, address)) => {
+                    return (stream, AdminPeer { address: address.ip(), secure: false });
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the admin listener could not accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -172,11 +179,12 @@ async fn acquire_connection_slot(
 
 async fn serve_connection(
     (stream, http): (TcpStream, http1::Builder),
-    router: Router,
+    (router, peer): (Router, AdminPeer),
     (drain, evicted): (CancellationToken, CancellationToken),
     seat: Arc<AdminConnection>,
 ) {
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         let (busy, mut router) = (seat.begin(), router.clone());
         async move {
             let response = router.call(request).await?;

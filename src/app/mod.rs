@@ -27,13 +27,12 @@ use tokio_util::task::TaskTracker;
 use self::admin_control::AppAdminControl;
 use self::certificates::CertificateReloader;
 pub use self::keys::site_key;
-use self::open_stores::{open, open_segments};
+use self::open_stores::{ConsoleStores, open, open_segments};
 use self::sites::{RunningSites, SiteDeps};
 use self::subjects::SubjectService;
 use crate::admin::{self, AdminServer, ReadinessState, load_token};
 use crate::config::{ConfigSource, ConfigWatcher, ReloadReason, TagwaySettings};
 use crate::gateway::{ClientFacts, Gateway};
-use tagway_console::audit::AuditLog;
 use tagway_core::bots;
 use tagway_core::clock::{SharedClock, SystemClock};
 use tagway_core::feed::LiveFeed;
@@ -99,7 +98,7 @@ pub struct TagwayApp {
     end_maintenance: CancellationToken,
     listeners: TaskTracker,
     tasks: TaskTracker,
-    audit: Arc<AuditLog>,
+    console: ConsoleStores,
     /// Owned until the end.
     delivery: DeliveryRuntime,
 }
@@ -203,14 +202,14 @@ impl TagwayApp {
             segments,
             sites: Mutex::new(sites),
             metrics,
-            clock: clock.clone(),
+            clock,
             feed,
             drain: CancellationToken::new(),
             end_admin: CancellationToken::new(),
             end_maintenance: CancellationToken::new(),
             listeners: TaskTracker::new(),
             tasks,
-            audit: Arc::new(AuditLog::new(opened.store, clock)),
+            console: opened.console,
             delivery,
             started: settings,
         });
@@ -240,7 +239,8 @@ impl TagwayApp {
             segments: self.segments.clone(),
             redaction: settings.redaction.clone(),
             token,
-            audit: self.audit.clone(),
+            accounts: self.console.accounts.clone(),
+            audit: self.console.audit.clone(),
         };
         self.tasks.spawn(admin.serve(context, self.end_admin.clone()));
         self.tasks.spawn(self.clone().run_maintenance());
@@ -360,9 +360,7 @@ impl TagwayApp {
                 _ = observe.tick() => self.observe().await,
                 _ = retain.tick() => {
                     self.expire().await;
-                    if let Err(error) = self.audit.trim().await {
-                        tracing::warn!(%error, "the removal of old audit rows failed and runs again later");
-                    }
+                    self.expire_console().await;
                     self.retain().await
                 }
                 _ = forget.tick() => {
@@ -419,6 +417,17 @@ impl TagwayApp {
             if let Err(error) = self.profiles.expire(site, since).await {
                 tracing::warn!(%error, "the removal of expired profiles failed and runs again later");
             }
+        }
+    }
+
+    /// Removes expired sessions, links and tokens, and old rows of the audit log.
+    async fn expire_console(&self) {
+        let removed = async {
+            self.console.accounts.remove_expired().await?;
+            self.console.audit.trim().await
+        };
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "the removal of expired sessions and audit rows runs again later");
         }
     }
 

@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use tokio::runtime::Handle;
 
 use crate::config::TagwaySettings;
+use tagway_console::account::ConsoleAccounts;
+use tagway_console::audit::AuditLog;
 use tagway_core::clock::SharedClock;
 use tagway_core::metrics::Metrics;
 use tagway_delivery::segment::sync::{SyncDependencies, SyncManager, SyncStore};
@@ -25,10 +27,17 @@ pub(super) struct OpenedStores {
     pub(super) journal: Arc<SqliteJournal>,
     pub(super) profiles: Arc<ProfileService>,
     pub(super) store: Arc<SqliteStore>,
+    pub(super) console: ConsoleStores,
     /// Changed profiles, for segments in real time.
     changed: Arc<ChangedProfiles>,
     /// The shared database of several gateways, if profiles and segments are in it.
     pub(super) database: Option<Arc<PostgresDatabase>>,
+}
+
+/// The data of the console.
+pub(super) struct ConsoleStores {
+    pub(super) accounts: Arc<ConsoleAccounts>,
+    pub(super) audit: Arc<AuditLog>,
 }
 
 /// Opens the files on disk, or the shared database.
@@ -69,11 +78,15 @@ pub(super) async fn open(
             (Arc::new(PostgresProfileStore::new(database.clone(), node, limits)), Some(database))
         }
     };
+    let sessions = settings.admin.sessions;
+    let accounts = Arc::new(ConsoleAccounts::new(store.clone(), clock.clone(), sessions));
+    let audit = Arc::new(AuditLog::new(store.clone(), clock.clone()));
+    let console = ConsoleStores { accounts, audit };
     let changed = Arc::new(ChangedProfiles::new(settings.segments.realtime_people));
     let (settings, metrics) = (&settings.profiles, metrics.clone());
     let profiles = ProfileService::new(backend, settings, metrics, runtime.clone());
     let profiles = Arc::new(profiles.with_changed(changed.clone()));
-    Ok(OpenedStores { journal, profiles, store, changed, database })
+    Ok(OpenedStores { journal, profiles, store, console, changed, database })
 }
 
 /// Opens the segments in the same database as the profiles.

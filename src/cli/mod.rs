@@ -7,6 +7,7 @@ mod audit;
 mod check;
 mod check_page;
 mod client;
+mod console;
 mod csv_records;
 mod dead;
 #[cfg(feature = "simulator")]
@@ -94,6 +95,9 @@ enum CliCommand {
     /// Show a person's profile, or import profiles from a file.
     #[command(subcommand)]
     Profiles(profiles::ProfilesCommand),
+    /// Log in to the console, and check its audit log.
+    #[command(subcommand)]
+    Console(console::ConsoleCommand),
     /// Check, preview, run and list segments, and export their members.
     #[command(subcommand)]
     Segments(segments::SegmentsCommand),
@@ -130,7 +134,7 @@ struct AdminArgs {
     /// be one of the gateway's admin.names.
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<String>,
-    /// The gateway's token. Default: the variable TAGWAY_ADMIN_TOKEN, else data_dir/admin.token. Other users of
+    /// The gateway's token, or an API token. Default: the variable TAGWAY_ADMIN_TOKEN, else data_dir/admin.token. Other users of
     /// this machine can see an option, but not a variable.
     #[arg(long, value_name = "TOKEN", value_parser = secret)]
     token: Option<SecretString>,
@@ -242,6 +246,7 @@ fn dispatch(arguments: CliArguments, redaction: SecretRedactor) -> Result<(), Co
         CliCommand::Forget(options) => subject::forget(&origin, options),
         CliCommand::Export(options) => subject::export(&origin, options),
         CliCommand::Profiles(command) => profiles::run(&origin, command),
+        CliCommand::Console(command) => console::run(&origin, command),
         CliCommand::Segments(command) => segments::run(&origin, command),
         #[cfg(feature = "audit")]
         CliCommand::Audit(options) => audit::run(&origin, options),

@@ -55,6 +55,8 @@ fn every_documented_command_is_understood() {
         "tagway segments ls --site shop --json",
         "tagway segments diff carts",
         "tagway segments export carts --admin 127.0.0.1:1",
+        "tagway console login --name ana --admin 127.0.0.1:1",
+        "tagway console verify --token x",
         "tagway schema",
         "tagway version",
     ] {

@@ -13,6 +13,7 @@
 mod abuse;
 mod cdn;
 mod certificates;
+mod console;
 mod delivery;
 mod examples;
 mod fate;

@@ -20,11 +20,11 @@ const MAX_HOPS: usize = 32;
 
 /// The client as trusted proxies name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ForwardedClient {
+pub struct ForwardedClient {
     /// The client's address; the peer's if no trusted proxy names another.
-    pub(super) client: IpAddr,
+    pub client: IpAddr,
     /// True if a trusted proxy reports TLS between it and the client.
-    pub(super) secure: bool,
+    pub secure: bool,
 }
 
 /// One hop as a proxy wrote it: its caller's address and scheme.
@@ -39,7 +39,7 @@ pub(super) fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
 }
 
 /// Finds the client of a request from `peer` in the field that proxies write.
-pub(super) fn resolve(
+pub fn resolve_client(
     trusted: &[IpNet],
     written: ForwardedField,
     peer: IpAddr,
@@ -134,7 +134,7 @@ mod tests {
         for (name, value) in pairs {
             fields.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
-        let found = resolve(&trusted(), written, peer.parse().unwrap(), &fields);
+        let found = resolve_client(&trusted(), written, peer.parse().unwrap(), &fields);
         (found.client.to_string(), found.secure)
     }
 

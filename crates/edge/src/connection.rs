@@ -299,7 +299,8 @@ impl ConnectionContext {
         let live = self.shared.live.load_full();
         let trusted: &[IpNet] = if self.peer.is_client_known { &live.trusted } else { &[] };
         let peer = self.peer.address;
-        let forwarded = client_addr::resolve(trusted, live.forwarded, peer, request.headers());
+        let forwarded =
+            client_addr::resolve_client(trusted, live.forwarded, peer, request.headers());
         let secure = self.is_tls || forwarded.secure;
         let arrival = EdgeClientFacts { peer, client: forwarded.client, secure };
         let handler = &self.shared.handler;

@@ -19,6 +19,7 @@ mod slots;
 mod tests;
 mod tls;
 
+pub use client_addr::{ForwardedClient, resolve_client};
 pub use settings::{
     CONNECTION_LIMIT_SETTINGS, CertificateFiles, EdgeLimits, EdgeSettings, ForwardedField,
     LISTEN_SETTINGS, TLS_SETTINGS,

@@ -30,7 +30,39 @@ async fn each_act_leaves_a_row_and_reads_leave_none() {
             ["replay", "shop", "ga4", "5 events of 2026-01-01T00:00:00Z to 2026-01-02T00:00:00Z"],
             ["person.forget", "shop", "", "3 ids, 1 profiles, 9 events, 6 dead letters"],
             ["dead.drop", "", "", "refused: 400 Bad Request"],
-            ["personal.reveal", "", "", ""],
+            ["personal.reveal", "", "/api/v1/dead/7", ""],
         ]
     );
+}
+
+#[tokio::test]
+async fn act_has_a_row_although_its_caller_has_left() {
+    let running = TestAdminServer::start().await;
+    let body = json!({ "site": "shop", "id": "held" }).to_string();
+    let request = format!(
+        "POST /api/v1/forget HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    while running.asked.lock().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    drop(stream);
+    // The listener sees the end of that connection before the answers to later ones.
+    for _ in 0..20 {
+        assert_eq!(running.ask("GET /livez", "", "").await.0, 200);
+    }
+    running.gate.notify_one();
+    let row = async {
+        loop {
+            match running.audit_rows().await.pop() {
+                Some(row) => return row,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let row = tokio::time::timeout(Duration::from_secs(60), row).await.expect("no row");
+    assert_eq!((row[0].as_str(), row[1].as_str()), ("person.forget", "shop"));
 }

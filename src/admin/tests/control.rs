@@ -3,12 +3,15 @@
 use super::*;
 use tagway_delivery::PauseInitiator;
 use tagway_pages::script::proxy::ScriptVersion;
+use tokio::sync::Notify;
 
 /// A gateway with the destination `shop/ga4`, which delivers every sent event at once, and the site
 /// `bare` without one.
 pub(super) struct FakeControl {
     pub(super) feed: LiveFeed,
     pub(super) asked: Arc<Mutex<Vec<String>>>,
+    /// Holds back the erasure of the person `held` until it is notified.
+    pub(super) gate: Arc<Notify>,
 }
 
 #[async_trait]
@@ -42,6 +45,9 @@ impl AdminControl for FakeControl {
             return Err(SubjectError::UnknownSite);
         }
         self.asked.lock().push(format!("forget {id}"));
+        if id == "held" {
+            self.gate.notified().await;
+        }
         Ok(ForgetReport { names: 3, profiles: 1, events: 4, parked: 5, dead: 6 })
     }
 

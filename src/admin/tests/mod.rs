@@ -5,9 +5,11 @@ mod control;
 mod journal;
 mod openapi;
 mod problems;
+mod rights;
 mod room;
 mod scripts;
 mod segments;
+mod sessions;
 mod subjects;
 
 use jiff::Timestamp;
@@ -15,7 +17,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -45,12 +47,35 @@ fn settled(destination: &str, outcome: &'static str) -> FeedEvent {
     }
 }
 
+/// The settings of a listener with small limits.
+pub(crate) fn settings(address: SocketAddr) -> AdminSettings {
+    AdminSettings {
+        address,
+        names: vec!["ops.example".to_owned()],
+        connections: 8,
+        reserve: 2,
+        body_bytes: 1000,
+        header_time: Duration::from_secs(5),
+        body_time: Duration::from_millis(200),
+        heartbeat: Duration::from_secs(10),
+        drain_time: Duration::from_secs(5),
+        cookie: "tagway".to_owned(),
+        sessions: SessionLifetimes {
+            idle: Duration::from_secs(12 * 3600),
+            max: Duration::from_secs(7 * 24 * 3600),
+        },
+        trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+    }
+}
+
 /// The dependencies of a listener, and the means to change them.
 struct TestContext {
     context: AdminContext,
     asked: Arc<Mutex<Vec<String>>>,
     writable: watch::Sender<bool>,
     room: watch::Sender<bool>,
+    clock: Arc<ManualClock>,
+    gate: Arc<Notify>,
     folder: tempfile::TempDir,
 }
 
@@ -60,6 +85,7 @@ impl TestContext {
         let (writable, room) = (watch::Sender::new(true), watch::Sender::new(true));
         let readiness = Arc::new(ReadinessState::new(writable.subscribe(), room.subscribe()));
         let (folder, segments) = segments::some().await;
+        let gate = Arc::new(Notify::new());
         let store = SqliteStore::open(
             &folder.path().join("console"),
             CommitSyncMode::Os,
@@ -67,29 +93,23 @@ impl TestContext {
             Arc::default(),
         );
         let clock = Arc::new(ManualClock::new("2026-12-01T10:00:00Z".parse().unwrap()));
-        let audit = Arc::new(AuditLog::new(Arc::new(store.unwrap()), clock));
+        let store = Arc::new(store.unwrap());
+        let audit = Arc::new(AuditLog::new(store.clone(), clock.clone()));
+        let settings = settings(address);
+        let accounts = ConsoleAccounts::new(store, clock.clone(), settings.sessions);
         let context = AdminContext {
             segments,
-            settings: super::AdminSettings {
-                address,
-                names: vec![],
-                connections: 8,
-                reserve: 2,
-                body_bytes: 1000,
-                header_time: Duration::from_secs(5),
-                body_time: Duration::from_millis(200),
-                heartbeat: Duration::from_secs(10),
-                drain_time: Duration::from_secs(5),
-            },
+            settings,
             journal: Arc::new(FakeJournal { writable: writable.clone(), asked: asked.clone() }),
             feed: feed.clone(),
             redaction: Default::default(),
-            control: Arc::new(FakeControl { feed, asked: asked.clone() }),
+            control: Arc::new(FakeControl { feed, asked: asked.clone(), gate: gate.clone() }),
             readiness,
             token: SecretString::new(TOKEN),
+            accounts: Arc::new(accounts),
             audit,
         };
-        Self { context, asked, writable, room, folder }
+        Self { context, asked, writable, room, clock, gate, folder }
     }
 }
 
@@ -103,6 +123,8 @@ pub(crate) struct TestAdminServer {
     writable: watch::Sender<bool>,
     room: watch::Sender<bool>,
     audit: Arc<AuditLog>,
+    clock: Arc<ManualClock>,
+    gate: Arc<Notify>,
     drain: CancellationToken,
     tasks: JoinSet<()>,
     _folder: Arc<tempfile::TempDir>,
@@ -112,7 +134,7 @@ impl TestAdminServer {
     pub(crate) async fn start() -> Self {
         let admin = AdminServer::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let (address, drain) = (admin.address(), CancellationToken::new());
-        let TestContext { context, asked, writable, room, folder } =
+        let TestContext { context, asked, writable, room, clock, gate, folder } =
             TestContext::new(address).await;
         let (feed, readiness) = (context.feed.clone(), context.readiness.clone());
         let audit = context.audit.clone();
@@ -129,6 +151,8 @@ impl TestAdminServer {
             writable,
             room,
             audit,
+            clock,
+            gate,
             drain,
             tasks,
             _folder,
