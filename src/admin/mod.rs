@@ -11,6 +11,7 @@ mod audit_draft;
 mod caller;
 mod dead_letters;
 mod destinations;
+mod encryption;
 mod events;
 mod exposition;
 mod guard;
@@ -32,6 +33,7 @@ mod tail;
 pub(crate) mod tests;
 mod token;
 
+pub use encryption::{ADMIN_TLS_SETTINGS, AdminTls};
 pub use readiness::ReadinessState;
 pub use server::AdminServer;
 pub use subject::{ExportPage, ForgetReport, SubjectError};
@@ -103,6 +105,8 @@ pub struct AdminSettings {
     pub address: SocketAddr,
     /// Host names that it answers to, in lower case, besides IP addresses and `localhost`.
     pub names: Vec<String>,
+    /// The encryption of the connections.
+    pub tls: AdminTls,
     /// The most connections; beyond, the one idle longest is closed.
     pub connections: usize,
     /// Additional connections for health and metrics only.
@@ -143,6 +147,7 @@ impl AdminSettings {
         Self {
             address: listen.parsed("admin", SocketAddr::from(([127, 0, 0, 1], 0))),
             names: names.collect(),
+            tls: AdminTls::read(admin),
             connections: admin.integer("connections"),
             reserve: RESERVE,
             body_bytes: admin.byte_count("body_bytes"),
@@ -154,6 +159,15 @@ impl AdminSettings {
             sessions,
             trusted_proxies: admin.parsed_list("trusted_proxies"),
         }
+    }
+}
+
+impl AdminSettings {
+    /// Returns true if the settings differ in more than the files of certificates, which a running listener can
+    /// replace.
+    pub fn differs_beyond_certificates(&self, running: &Self) -> bool {
+        let without = |it: &Self| Self { tls: AdminTls::Off, ..it.clone() };
+        self.tls.is_on() != running.tls.is_on() || without(self) != without(running)
     }
 }
 

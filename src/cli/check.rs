@@ -6,11 +6,12 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::{CommandError, block_on, load, print};
+use crate::admin::AdminTls;
 use crate::config::{ConfigSource, SiteSettings, TagwaySettings};
 use tagway_core::clock::{Clock as _, SystemClock};
 use tagway_delivery::segment::{SegmentSettings, SyncKind, SyncSettings};
 use tagway_delivery::{DestinationMode, DestinationSettings};
-use tagway_edge::CertificateExpiry;
+use tagway_edge::{CertificateExpiry, TlsTerminator};
 use tagway_settings::MIN_SECRET_BYTES;
 use tagway_vendors::forward;
 use tagway_vendors::mapping::{NameMention, probable_typos};
@@ -18,7 +19,12 @@ use tagway_vendors::mapping::{NameMention, probable_typos};
 pub(super) fn run(origin: &ConfigSource) -> Result<(), CommandError> {
     let settings = load(origin)?;
     let expiries = block_on(async {
-        tagway_edge::check(&settings.edge).await.map_err(|error| CommandError::Other(error.into()))
+        let mut expiries = tagway_edge::check(&settings.edge).await.map_err(anyhow::Error::from)?;
+        if let AdminTls::Own(files) = &settings.admin.tls {
+            let own = TlsTerminator::load(std::slice::from_ref(files)).await;
+            expiries.extend(own.map_err(anyhow::Error::from)?.expiries());
+        }
+        Ok(expiries)
     })?;
     let file = origin.file.as_ref().map(|file| file.display().to_string());
     let mut summary = summary(&settings, file.as_deref().unwrap_or("the embedded default"));
@@ -34,8 +40,8 @@ pub(super) fn run(origin: &ConfigSource) -> Result<(), CommandError> {
 
 /// The warning about an admin listener beyond loopback.
 const BEYOND_LOOPBACK: &str = "listen.admin is not a loopback address: it serves metrics and the names of \
-    sites and destinations without a token, and clients send the token unencrypted; bind it to 127.0.0.1, \
-    or make it reachable from a private network only";
+    sites and destinations without a token, and clients send the token unencrypted; set admin.tls = true (with \
+    [[tls.certificates]], or certificate and key of [admin]), or bind it to 127.0.0.1";
 
 /// Writing to a String cannot fail, so the results are dropped.
 fn summary(settings: &TagwaySettings, file: &str) -> String {
@@ -44,8 +50,9 @@ fn summary(settings: &TagwaySettings, file: &str) -> String {
         let _infallible = writeln!(out, "{name:<12}{value}");
     };
     row("data", &settings.data_dir.display());
-    row("admin", &settings.admin.address);
-    if !settings.admin.address.ip().to_canonical().is_loopback() {
+    let (is_tls, admin) = (settings.admin.tls.is_on(), settings.admin.address);
+    row("admin", &format!("{admin}{}", if is_tls { " (TLS)" } else { "" }));
+    if !is_tls && !settings.admin.address.ip().to_canonical().is_loopback() {
         row("warning", &BEYOND_LOOPBACK);
     }
     for setting in settings.redaction.too_short() {
