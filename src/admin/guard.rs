@@ -24,6 +24,7 @@ pub(super) async fn require_own_source(
     let host = check_source(request.headers(), &context.settings.names)?;
     let peer = request.extensions().get().copied();
     let source = RequestSource::new(peer, (host, request.headers()), &context.settings);
+    check_scheme(request.headers(), source.is_secure)?;
     request.extensions_mut().insert(source);
     Ok(next.run(request).await)
 }
@@ -84,6 +85,12 @@ fn check_source<'h>(
             }
         }
     }
+}
+
+/// Rejects requests of plain pages over TLS: others on the way can write such pages.
+fn check_scheme(headers: &HeaderMap, is_tls: bool) -> Result<(), AdminRequestError> {
+    let is_plain = single_value(headers, &ORIGIN)?.is_some_and(|it| !it.starts_with("https://"));
+    if is_tls && is_plain { Err(AdminRequestError::ForeignOrigin) } else { Ok(()) }
 }
 
 fn is_own_host(host: &str, names: &[String]) -> bool {
@@ -177,6 +184,14 @@ mod tests {
             assert!(!check(Method::POST, wrong, true), "{wrong}");
         }
         assert!(check(Method::DELETE, "", true) && !check(Method::DELETE, "", false));
+    }
+
+    #[test]
+    fn check_scheme_rejects_plain_pages_over_tls() {
+        let check = |origin, is_tls| check_scheme(&headers(&[("origin", origin)]), is_tls).is_ok();
+        assert!(check("https://ops.example", true) && check("http://ops.example", false));
+        assert!(check_scheme(&headers(&[]), true).is_ok());
+        assert!(!check("http://ops.example", true) && !check("null", true));
     }
 
     #[test]

@@ -33,8 +33,15 @@ struct IdleQueue {
 pub(super) struct AdminConnection {
     idle: IdleConnections,
     cut: CancellationToken,
+    state: Mutex<ConnectionState>,
+}
+
+#[derive(Default)]
+struct ConnectionState {
     /// Its key among the waiting connections, if it waits.
-    idle_key: Mutex<Option<u64>>,
+    idle_key: Option<u64>,
+    /// The requests under way: HTTP/2 has several at once.
+    requests: usize,
 }
 
 /// Marks a connection busy from a request until its response is sent.
@@ -43,8 +50,8 @@ pub(super) struct BusyConnectionGuard(Arc<AdminConnection>);
 impl IdleConnections {
     /// Registers a connection that waits for its first request; it must end when `cut` is cancelled.
     pub(super) fn add_connection(&self, cut: CancellationToken) -> Arc<AdminConnection> {
-        let seat = AdminConnection { idle: self.clone(), cut, idle_key: Mutex::default() };
-        seat.wait();
+        let seat = AdminConnection { idle: self.clone(), cut, state: Mutex::default() };
+        seat.wait(&mut seat.idle.lock());
         Arc::new(seat)
     }
 
@@ -71,35 +78,48 @@ impl IdleConnections {
 impl AdminConnection {
     /// Marks the connection busy: a request has arrived.
     pub(super) fn begin(self: &Arc<Self>) -> BusyConnectionGuard {
-        self.mark_busy();
+        let mut waiting = self.idle.lock();
+        self.state.lock().requests += 1;
+        self.leave(&mut waiting);
         BusyConnectionGuard(self.clone())
     }
 
-    fn wait(&self) {
+    /// Marks the end of a request. The connection waits when it was the last.
+    fn end(&self) {
         let mut waiting = self.idle.lock();
+        let requests = {
+            let mut state = self.state.lock();
+            state.requests = state.requests.saturating_sub(1);
+            state.requests
+        };
+        if requests == 0 {
+            self.wait(&mut waiting);
+        }
+    }
+
+    fn wait(&self, waiting: &mut IdleQueue) {
         let place = waiting.next;
         waiting.next += 1;
         waiting.by_age.insert(place, self.cut.clone());
-        *self.idle_key.lock() = Some(place);
+        self.state.lock().idle_key = Some(place);
         self.idle.0.became_idle.notify_one();
     }
 
-    fn mark_busy(&self) {
-        let mut waiting = self.idle.lock();
-        let place = self.idle_key.lock().take();
+    fn leave(&self, waiting: &mut IdleQueue) {
+        let place = self.state.lock().idle_key.take();
         place.and_then(|place| waiting.by_age.remove(&place));
     }
 }
 
 impl Drop for AdminConnection {
     fn drop(&mut self) {
-        self.mark_busy();
+        self.leave(&mut self.idle.lock());
     }
 }
 
 impl Drop for BusyConnectionGuard {
     fn drop(&mut self) {
-        self.0.wait();
+        self.0.end();
     }
 }
 

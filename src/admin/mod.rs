@@ -14,6 +14,7 @@ mod dead_letters;
 mod destination_details;
 mod destinations;
 mod effective;
+mod encryption;
 mod events;
 mod exposition;
 mod guard;
@@ -38,6 +39,7 @@ mod tail;
 pub(crate) mod tests;
 mod token;
 
+pub use encryption::{ADMIN_TLS_SETTINGS, AdminTls};
 pub use readiness::ReadinessState;
 pub use server::AdminServer;
 pub use settings::{ADMIN_ADDRESS_SETTINGS, ADMIN_SETTINGS, AdminSettings};

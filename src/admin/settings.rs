@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::AdminTls;
 use tagway_console::account::SessionLifetimes;
 use tagway_settings::{Setting, SettingsSection};
 
@@ -53,6 +54,8 @@ pub struct AdminSettings {
     pub address: SocketAddr,
     /// Host names that it answers to, in lower case, besides IP addresses and `localhost`.
     pub names: Vec<String>,
+    /// The encryption of the connections.
+    pub tls: AdminTls,
     /// The most connections; beyond, the one idle longest is closed.
     pub connections: usize,
     /// Additional connections for health and metrics only.
@@ -93,6 +96,7 @@ impl AdminSettings {
         Self {
             address: listen.parsed("admin", SocketAddr::from(([127, 0, 0, 1], 0))),
             names: names.collect(),
+            tls: AdminTls::read(admin),
             connections: admin.integer("connections"),
             reserve: RESERVE,
             body_bytes: admin.byte_count("body_bytes"),
@@ -104,6 +108,15 @@ impl AdminSettings {
             sessions,
             trusted_proxies: admin.parsed_list("trusted_proxies"),
         }
+    }
+}
+
+impl AdminSettings {
+    /// Returns true if the settings differ in more than the files of certificates, which a running listener can
+    /// replace.
+    pub fn differs_beyond_certificates(&self, running: &Self) -> bool {
+        let without = |it: &Self| Self { tls: AdminTls::Off, ..it.clone() };
+        self.tls.is_on() != running.tls.is_on() || without(self) != without(running)
     }
 }
 

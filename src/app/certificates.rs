@@ -1,14 +1,15 @@
 //! The certificates of a running gateway: reloaded when their files change, with warnings before they
 //! expire.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
+use crate::config::TagwaySettings;
 use tagway_core::metrics::{CertificateLabels, Metrics, SharedName};
-use tagway_edge::CertificateExpiry;
+use tagway_edge::{CertificateExpiry, CertificateFiles, EdgeError, TlsTerminator};
 
 /// The time between two warnings about a certificate that expires soon: people read logs once a day.
 const WARN_EVERY: SignedDuration = SignedDuration::from_hours(24);
@@ -16,22 +17,33 @@ const WARN_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// The certificates in use.
 pub(super) struct CertificateReloader {
     reload: tagway_edge::EdgeReloadHandle,
+    /// The certificates of the admin listener, if it speaks TLS.
+    admin: Option<TlsTerminator>,
     state: Mutex<CertificateState>,
 }
 
 struct CertificateState {
     /// The settings in use.
     settings: tagway_edge::EdgeSettings,
+    /// The files of the admin listener's certificates.
+    admin_files: Vec<CertificateFiles>,
     /// The time of the last warning about each certificate, by its name.
     warned: BTreeMap<SharedName, Timestamp>,
 }
 
 impl CertificateReloader {
+    /// Creates the reloader of the edge and of the admin listener.
     pub(super) fn new(
         reload: tagway_edge::EdgeReloadHandle,
-        settings: tagway_edge::EdgeSettings,
+        admin: Option<TlsTerminator>,
+        settings: &TagwaySettings,
     ) -> Self {
-        Self { reload, state: Mutex::new(CertificateState { settings, warned: BTreeMap::new() }) }
+        let state = CertificateState {
+            settings: settings.edge.clone(),
+            admin_files: settings.admin.tls.certificates(&settings.edge).to_vec(),
+            warned: BTreeMap::new(),
+        };
+        Self { reload, admin, state: Mutex::new(state) }
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut CertificateState) -> T) -> T {
@@ -39,21 +51,42 @@ impl CertificateReloader {
         change(&mut self.state.lock())
     }
 
-    /// Applies new settings of the edge. On an error the old ones stay.
-    pub(super) async fn apply(
+    /// Applies new settings of the edge and of the admin listener's certificates. On an error the old ones stay.
+    pub(super) async fn apply(&self, settings: &TagwaySettings) -> Result<(), EdgeError> {
+        let admin_files = settings.admin.tls.certificates(&settings.edge).to_vec();
+        self.load(&settings.edge, &admin_files).await?;
+        self.with(|state| {
+            state.settings = settings.edge.clone();
+            state.admin_files = admin_files;
+        });
+        Ok(())
+    }
+
+    /// Reads the certificates of both. On an error neither changes.
+    async fn load(
         &self,
-        settings: &tagway_edge::EdgeSettings,
-    ) -> Result<(), tagway_edge::EdgeError> {
-        self.reload.reload(settings).await?;
-        self.with(|state| state.settings = settings.clone());
+        edge: &tagway_edge::EdgeSettings,
+        admin_files: &[CertificateFiles],
+    ) -> Result<(), EdgeError> {
+        // A listener without new certificates keeps its old ones: without any it could serve no client.
+        let admin = self.admin.as_ref().filter(|_| !admin_files.is_empty());
+        let next = match admin {
+            Some(admin) => Some((admin, TlsTerminator::load(admin_files).await?)),
+            None => None,
+        };
+        self.reload.reload(edge).await?;
+        if let Some((admin, next)) = next {
+            admin.replace_with(&next);
+        }
         Ok(())
     }
 
     /// Reads the files again. A warning is logged for those that cannot be used, and the previous
     /// certificates stay.
     pub(super) async fn read_again(&self) {
-        let settings = self.with(|state| state.settings.clone());
-        match self.reload.reload(&settings).await {
+        let (edge, admin_files) =
+            self.with(|state| (state.settings.clone(), state.admin_files.clone()));
+        match self.load(&edge, &admin_files).await {
             Ok(()) => tracing::info!("a certificate was replaced"),
             Err(error) => {
                 let error = anyhow::Error::from(error);
@@ -68,15 +101,20 @@ impl CertificateReloader {
     /// The files of the certificates.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         self.with(|state| {
-            let files = state.settings.certificates.iter();
-            files.flat_map(|files| [files.cert.clone(), files.key.clone()]).collect()
+            let files = state.settings.certificates.iter().chain(&state.admin_files);
+            let paths = files.flat_map(|files| [files.cert.clone(), files.key.clone()]);
+            // The admin listener may share those of the edge.
+            paths.collect::<BTreeSet<_>>().into_iter().collect()
         })
     }
 
     /// Publishes the expiry times of the certificates, and warns once a day about those that expire soon.
     pub(super) fn watch_expiry(&self, metrics: &Metrics, now: Timestamp) {
         let mut earliest: BTreeMap<SharedName, Timestamp> = BTreeMap::new();
-        for CertificateExpiry { name, expires_at } in self.reload.expiries() {
+        let of_admin = self.admin.iter().flat_map(TlsTerminator::expiries);
+        for CertificateExpiry { name, expires_at } in
+            self.reload.expiries().into_iter().chain(of_admin)
+        {
             let known = earliest.entry(name).or_insert(expires_at);
             *known = expires_at.min(*known);
         }

@@ -44,7 +44,7 @@ use tagway_core::feed::LiveFeed;
 use tagway_core::metrics::Metrics;
 use tagway_delivery::segment::SegmentScheduler;
 use tagway_delivery::{DeliveryContext, DeliveryDispatcher};
-use tagway_edge::{EdgeClientFacts, EdgeServer, RequestHandler};
+use tagway_edge::{EdgeClientFacts, EdgeServer, RequestHandler, TlsTerminator};
 use tagway_pages::script::proxy::ScriptProxy;
 use tagway_settings::ConfigError;
 use tagway_storage::journal::{Journal, JournalError, SqliteJournal};
@@ -167,7 +167,7 @@ impl TagwayApp {
         let gateway = Arc::new(gateway.with_profiles(profiles.clone()).with_erasure(erasure));
         tokio::task::spawn_blocking(bots::prepare);
         let server = bind_edge(&settings, &metrics, &gateway).await?;
-        let admin = bind_admin(settings.admin.address).await?;
+        let (admin, admin_tls) = bind_admin(&settings).await?;
         let (http, https) = (server.http_addr(), server.https_addr());
         let addresses = ListenAddresses { http, https, admin: admin.address() };
         let app = Arc::new(Self {
@@ -175,7 +175,7 @@ impl TagwayApp {
             settings: RunningSettings::new(origin, &settings),
             gateway,
             scripts,
-            certificates: CertificateReloader::new(server.reload_handle(), settings.edge.clone()),
+            certificates: CertificateReloader::new(server.reload_handle(), admin_tls, &settings),
             readiness: Arc::new(ReadinessState::new(journal.writable(), journal.has_room())),
             journal,
             profiles,
@@ -293,7 +293,7 @@ impl TagwayApp {
         }
         let snapshot = self.sites.lock().await.snapshot(settings).await?;
         // Fallible steps come before infallible ones.
-        self.certificates.apply(&settings.edge).await?;
+        self.certificates.apply(settings).await?;
         self.apply(settings).await?;
         self.scripts.set_pins(snapshot.pins()).await;
         self.gateway.reload(snapshot);
@@ -476,9 +476,18 @@ async fn bind_edge(
     Ok(EdgeServer::bind(&settings.edge, metrics.clone(), handler).await?)
 }
 
-async fn bind_admin(address: SocketAddr) -> anyhow::Result<AdminServer> {
-    let bound = AdminServer::bind(address).await;
-    bound.with_context(|| format!("cannot listen on {address} (listen.admin)"))
+/// Binds the admin listener; also returns its certificates, if it speaks TLS.
+async fn bind_admin(
+    settings: &TagwaySettings,
+) -> anyhow::Result<(AdminServer, Option<TlsTerminator>)> {
+    let (address, tls) = (settings.admin.address, &settings.admin.tls);
+    let tls = match tls.is_on() {
+        true => Some(TlsTerminator::load(tls.certificates(&settings.edge)).await?),
+        false => None,
+    };
+    let bound = AdminServer::bind(address, tls.clone()).await;
+    let bound = bound.with_context(|| format!("cannot listen on {address} (listen.admin)"))?;
+    Ok((bound, tls))
 }
 
 /// Mistakes as one message, one per line.

@@ -12,7 +12,12 @@ use tagway_core::clock::{Clock as _, SystemClock};
 pub(super) fn run(origin: &ConfigSource) -> Result<(), CommandError> {
     let settings = load(origin)?;
     let expiries = block_on(async {
-        tagway_edge::check(&settings.edge).await.map_err(|error| CommandError::Other(error.into()))
+        let mut expiries = tagway_edge::check(&settings.edge).await.map_err(anyhow::Error::from)?;
+        if let AdminTls::Own(files) = &settings.admin.tls {
+            let own = TlsTerminator::load(std::slice::from_ref(files)).await;
+            expiries.extend(own.map_err(anyhow::Error::from)?.expiries());
+        }
+        Ok(expiries)
     })?;
     let file = origin.file.as_ref().map(|file| file.display().to_string());
     let mut summary = summary(&settings, file.as_deref().unwrap_or("the embedded default"));
@@ -31,7 +36,8 @@ fn summary(settings: &TagwaySettings, file: &str) -> String {
         let _infallible = writeln!(out, "{name:<12}{value}");
     };
     row("data", &settings.data_dir.display());
-    row("admin", &settings.admin.address);
+    let (is_tls, admin) = (settings.admin.tls.is_on(), settings.admin.address);
+    row("admin", &format!("{admin}{}", if is_tls { " (TLS)" } else { "" }));
     for warning in gateway_warnings(settings) {
         row("warning", &warning.text);
     }

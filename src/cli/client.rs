@@ -1,4 +1,4 @@
-//! The client commands' access to the admin API: HTTP/1.1 without TLS, meant for loopback.
+//! The client commands' access to the admin API: HTTP/1.1, over TLS beyond this machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -10,9 +10,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Client, Response, redirect};
 use serde_json::Value;
 
-use super::{AdminArgs, CommandError, admin_endpoint, render};
+use super::admin_url::AdminUrl;
+use super::{
+    AdminArgs, CommandError, admin_endpoint, exchange_error, print_error, server_certificate,
+};
 use crate::admin;
-use crate::config::ConfigSource;
+use crate::config::{AdminEndpoint, ConfigSource};
 use tagway_settings::SecretString;
 
 /// The longest wait for the gateway to accept a connection, or to respond.
@@ -31,6 +34,10 @@ const ANSWER_BYTES: usize = 32 << 20;
 /// The environment variable of the token.
 const TOKEN_VARIABLE: &str = "TAGWAY_ADMIN_TOKEN";
 
+/// The error without a token.
+const NO_TOKEN: &str = "no admin token: the gateway creates data_dir/admin.token at its first start; on another \
+    machine set --token or TAGWAY_ADMIN_TOKEN";
+
 /// The characters of a text that are escaped in a path or a query.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
@@ -38,7 +45,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 #[derive(Debug)]
 pub(super) struct AdminClient {
     client: Client,
-    address: String,
+    base: AdminUrl,
     /// The host name for requests, if not the address.
     host: Option<String>,
     token: SecretString,
@@ -60,39 +67,52 @@ impl AdminClient {
         let variable = origin.variables.get(TOKEN_VARIABLE).filter(|token| !token.is_empty());
         let said =
             reach.token.clone().or_else(|| variable.map(|token| SecretString::new(token.as_str())));
-        if let (Some(address), Some(token)) = (&reach.admin, &said) {
-            origin.redaction.add(token);
-            let (address, token) = (address.clone(), token.clone());
-            return Ok(Self::of(address, None, token)?);
-        }
-        let whereabouts = admin_endpoint(origin)?;
-        let address = match &reach.admin {
-            Some(address) => address.clone(),
-            None if whereabouts.admin.port() == 0 => {
-                let message =
-                    "listen.admin has port 0, a free port: name the actual port with --admin";
-                return Err(CommandError::Usage(message.to_owned()));
-            }
-            None => callable(whereabouts.admin).to_string(),
+        // The configuration is read only where an option is missing.
+        let endpoint = match (&reach.admin, &said) {
+            (Some(_), Some(_)) => None,
+            _ => Some(admin_endpoint(origin)?),
         };
-        let kept = || admin::read_token(&whereabouts.data_dir);
-        let token = said.map_or_else(kept, Ok).context(
-            "no admin token: the gateway creates data_dir/admin.token at its first start; on another \
-             machine set --token or TAGWAY_ADMIN_TOKEN",
-        )?;
+        let base = find_base(reach.admin.as_deref(), endpoint.as_ref())?;
+        let token = match &endpoint {
+            Some(endpoint) if said.is_none() => Some(admin::read_token(&endpoint.data_dir)),
+            _ => None,
+        };
+        let token = token.transpose().context(NO_TOKEN)?.or(said).unwrap_or_default();
         origin.redaction.add(&token);
-        Ok(Self::of(address, None, token)?)
+        if reach.admin.is_some() && !base.is_tls() && !base.is_loopback() {
+            let at = base.host_and_port();
+            print_error(&format!(
+                "warning: the token travels unencrypted to {at}: set --admin https://.."
+            ));
+        }
+        let is_own = reach.admin.is_none() || base.is_loopback();
+        let own = endpoint.filter(|_| is_own).map(|endpoint| endpoint.certificates);
+        let trust = match (&reach.admin_ca, own) {
+            (Some(file), _) => Some(server_certificate::trust_authorities(file)?),
+            (None, Some(own)) if !own.is_empty() => Some(server_certificate::trust_own(&own)?),
+            (None, _) => None,
+        };
+        Ok(Self::of(base, trust, None, token)?)
     }
 
-    fn of(address: String, host: Option<String>, token: SecretString) -> anyhow::Result<Self> {
+    fn of(
+        base: AdminUrl,
+        trust: Option<rustls::ClientConfig>,
+        host: Option<String>,
+        token: SecretString,
+    ) -> anyhow::Result<Self> {
         // Each request has a connection of its own: the gateway closes idle ones for others.
-        let client = Client::builder()
+        let builder = Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
-            .pool_max_idle_per_host(0)
-            .build()
-            .context("the HTTP client cannot start")?;
-        Ok(Self { client, address, host, token, answer_time: ANSWER_TIME })
+            .http1_only()
+            .pool_max_idle_per_host(0);
+        let builder = match trust {
+            Some(trust) => builder.tls_backend_preconfigured(trust),
+            None => builder,
+        };
+        let client = builder.build().context("the HTTP client cannot start")?;
+        Ok(Self { client, base, host, token, answer_time: ANSWER_TIME })
     }
 
     /// Sets the long timeout, for commands that scan all of the gateway's data.
@@ -102,30 +122,32 @@ impl AdminClient {
 
     /// Creates a client for a site's own host, as one of its servers.
     pub(super) fn of_site(
-        address: String,
+        address: &str,
         host: Option<String>,
         token: SecretString,
-    ) -> anyhow::Result<Self> {
-        Self::of(address, host, token)
+    ) -> Result<Self, CommandError> {
+        let base = AdminUrl::parse(&format!("http://{address}"), false);
+        Ok(Self::of(base.map_err(CommandError::Usage)?, None, host, token)?)
     }
 
     #[cfg(test)]
     pub(super) fn at(address: SocketAddr, token: SecretString) -> Self {
-        Self::of(address.to_string(), None, token).unwrap()
+        Self::of_site(&address.to_string(), None, token).unwrap()
     }
 
     /// Gets a JSON response.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.in_time(async {
-            json(accepted(self.send(Method::GET, path, None).await?).await?).await
+            json(self.accepted(self.send(Method::GET, path, None).await?).await?).await
         })
         .await
     }
 
     /// Posts JSON and gets a JSON response.
     pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let exchange =
-            async { json(accepted(self.send(Method::POST, path, Some(body)).await?).await?).await };
+        let exchange = async {
+            json(self.accepted(self.send(Method::POST, path, Some(body)).await?).await?).await
+        };
         self.in_time(exchange).await
     }
 
@@ -153,7 +175,7 @@ impl AdminClient {
             if response.status() == StatusCode::NOT_FOUND {
                 return Ok(None);
             }
-            json(accepted(response).await?).await.map(Some)
+            json(self.accepted(response).await?).await.map(Some)
         };
         self.in_time(exchange).await
     }
@@ -161,7 +183,7 @@ impl AdminClient {
     /// Opens a stream of lines. On return, the gateway is watching.
     pub(super) async fn lines(&self, path: &str) -> anyhow::Result<JsonLineStream> {
         let response = self.in_time(self.send(Method::GET, path, None)).await?;
-        Ok(JsonLineStream { response: accepted(response).await?, pending: Vec::new() })
+        Ok(JsonLineStream { response: self.accepted(response).await?, pending: Vec::new() })
     }
 
     async fn in_time<T>(
@@ -179,23 +201,26 @@ impl AdminClient {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Response> {
-        let address = &self.address;
-        let request = self
+        let mut request = self
             .client
-            .request(method, format!("http://{address}{path}"))
-            .header(HOST, self.host.as_ref().unwrap_or(address))
+            .request(method, self.base.join(path))
             .bearer_auth(self.token.expose())
             .header(CONTENT_TYPE, "application/json")
             .body(body.map(Value::to_string).unwrap_or_default());
-        request.send().await.map_err(|error| {
-            let is_unreachable = error.is_connect();
-            let error = anyhow::Error::from(error.without_url());
-            if is_unreachable {
-                error.context(format!("no gateway answers at {address}: start it or set --admin"))
-            } else {
-                error
-            }
-        })
+        if let Some(host) = &self.host {
+            request = request.header(HOST, host);
+        }
+        request.send().await.map_err(|error| exchange_error::without_answer(error, &self.base))
+    }
+
+    /// Returns the response if it is a success; fails with the reason for the rejection, for people.
+    async fn accepted(&self, response: Response) -> anyhow::Result<Response> {
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let (status, fields) = (response.status(), response.headers().clone());
+        let body = collect(response).await?;
+        Err(exchange_error::rejected(status, &fields, &body, &self.base))
     }
 }
 
@@ -239,6 +264,26 @@ pub(super) fn encode(text: &str) -> String {
     utf8_percent_encode(text, ESCAPED).to_string()
 }
 
+/// Finds the address of the admin API: the named one, or that of the configuration.
+fn find_base(
+    named: Option<&str>,
+    endpoint: Option<&AdminEndpoint>,
+) -> Result<AdminUrl, CommandError> {
+    let is_local_tls = endpoint.is_some_and(|endpoint| !endpoint.certificates.is_empty());
+    let address = match (named, endpoint) {
+        (Some(named), _) => named.to_owned(),
+        (None, Some(endpoint)) if endpoint.admin.port() != 0 => {
+            let scheme = if is_local_tls { "https" } else { "http" };
+            format!("{scheme}://{}", callable(endpoint.admin))
+        }
+        (None, _) => {
+            let message = "listen.admin has port 0, a free port: name the actual port with --admin";
+            return Err(CommandError::Usage(message.to_owned()));
+        }
+    };
+    AdminUrl::parse(&address, is_local_tls).map_err(CommandError::Usage)
+}
+
 /// Returns an address to connect to: a listener on every interface is called on loopback.
 fn callable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
@@ -266,15 +311,4 @@ async fn collect(mut response: Response) -> anyhow::Result<Vec<u8>> {
 
 async fn json(response: Response) -> anyhow::Result<Value> {
     serde_json::from_slice(&collect(response).await?).context("the gateway's answer is not JSON")
-}
-
-/// Returns the response if it is a success; fails with the gateway's reason for the rejection, for people.
-async fn accepted(response: Response) -> anyhow::Result<Response> {
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    let problem: Value = serde_json::from_slice(&collect(response).await?).unwrap_or_default();
-    let detail = problem.get("detail").and_then(Value::as_str).unwrap_or_default();
-    bail!("the gateway refused ({}): {}", status.as_u16(), render::escape(detail, 500))
 }

@@ -2,6 +2,7 @@
 //!
 //! 0 is success, 1 a failure, 2 wrong usage or an invalid configuration.
 
+mod admin_url;
 #[cfg(feature = "audit")]
 mod audit;
 mod check;
@@ -15,6 +16,7 @@ mod demo;
 mod destinations;
 mod dry_run;
 mod event;
+mod exchange_error;
 mod import_rows;
 mod preview;
 mod profiles;
@@ -25,6 +27,7 @@ mod scripts;
 mod segments;
 mod send;
 mod serve;
+mod server_certificate;
 mod subject;
 mod tail;
 #[cfg(test)]
@@ -130,12 +133,17 @@ impl CliCommand {
 /// The address and token of a running gateway.
 #[derive(Args, Clone, Debug, Default)]
 struct AdminArgs {
-    /// The admin listener of the running gateway. Default: the configuration's listen.admin. A host name must
-    /// be one of the gateway's admin.names.
-    #[arg(long, value_name = "HOST:PORT")]
+    /// The admin listener of the running gateway, such as https://ops.example:9443, or a path of a proxy. Default:
+    /// the configuration's listen.admin. A host name must be one of the gateway's admin.names. HOST:PORT alone means
+    /// https, on this machine http.
+    #[arg(long, value_name = "URL")]
     admin: Option<String>,
-    /// The gateway's token, or an API token. Default: the variable TAGWAY_ADMIN_TOKEN, else data_dir/admin.token. Other users of
-    /// this machine can see an option, but not a variable.
+    /// The file of the private authority that signed the gateway's certificate, or of the certificate itself.
+    /// Default: the authorities of the system.
+    #[arg(long, value_name = "FILE")]
+    admin_ca: Option<PathBuf>,
+    /// The gateway's token, or an API token. Default: the variable TAGWAY_ADMIN_TOKEN, else data_dir/admin.token.
+    /// Other users of this machine can see an option, but not a variable.
     #[arg(long, value_name = "TOKEN", value_parser = secret)]
     token: Option<SecretString>,
 }

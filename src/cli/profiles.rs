@@ -169,7 +169,7 @@ fn client(site: &SiteSettings, address: &str) -> Result<AdminClient, CommandErro
         return Err(CommandError::Usage(message));
     };
     let host = site.gateway.hosts.iter().find(|host| *host != "*");
-    Ok(AdminClient::of_site(address.to_owned(), host.cloned(), token.clone())?)
+    AdminClient::of_site(address, host.cloned(), token.clone())
 }
 
 fn read_state(path: &Path) -> anyhow::Result<ImportProgress> {

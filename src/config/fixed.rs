@@ -31,7 +31,7 @@ const FIXED: &[FixedSettings] = &[
     FixedSettings {
         name: "listen.admin and [admin]",
         paths: &["listen.admin", "admin"],
-        differ: |new, old| new.admin != old.admin,
+        differ: |new, old| new.admin.differs_beyond_certificates(&old.admin),
     },
     FixedSettings {
         name: "[journal]",

@@ -90,11 +90,15 @@ impl TagwaySettings {
         root.describe(tables::ROOT_SETTINGS);
         let data_dir = root.path("data_dir");
         let mut listen = root.section("listen");
-        let admin = admin::AdminSettings::read(&mut listen, &mut root.section("admin"));
+        let mut operators = root.section("admin");
+        let admin = admin::AdminSettings::read(&mut listen, &mut operators);
         let mut limits = root.section("limits");
         let edge =
             tagway_edge::EdgeSettings::read(&mut listen, &mut limits, &mut root.section("tls"));
         check_listeners(&mut listen, &edge, &admin);
+        if admin.tls.is_on() && admin.tls.certificates(&edge).is_empty() {
+            operators.error("tls", "needs [[tls.certificates]], or certificate and key of [admin]");
+        }
         let geo = GeoDatabase::read(&mut root.section("geo"));
         let profiles = profile::ProfileSettings::read(&mut root.section("profiles"));
         let mut shared = root.section("postgres");
@@ -167,6 +171,8 @@ pub struct AdminEndpoint {
     pub data_dir: PathBuf,
     /// The address of the admin listener.
     pub admin: SocketAddr,
+    /// The files of the certificates that it shows to clients; none if it speaks plain HTTP.
+    pub certificates: Vec<PathBuf>,
 }
 
 /// The way in which the user's file was chosen.
@@ -262,8 +268,9 @@ impl ConfigSource {
             let mut listen = root.section("listen");
             let admin = listen.parsed("admin", nowhere);
             listen.ignore_rest();
+            let certificates = admin_certificates(root);
             root.ignore_rest();
-            AdminEndpoint { data_dir, admin }
+            AdminEndpoint { data_dir, admin, certificates }
         })
         .map(|(endpoint, _warnings)| endpoint)
     }
@@ -287,6 +294,25 @@ impl ConfigSource {
             sources.push(ConfigFile { name, text });
         }
         Ok((sources, self.environment()))
+    }
+}
+
+/// Reads the files of the certificates of the admin listener, without a look at them or their keys: the caller of a
+/// command may not be allowed to read these.
+fn admin_certificates(root: &mut SettingsSection<'_>) -> Vec<PathBuf> {
+    let (mut admin, mut tls) = (root.section("admin"), root.section("tls"));
+    let (is_shared, own) = (admin.boolean("tls"), admin.opt_path("certificate"));
+    admin.ignore_rest();
+    let mut shared = Vec::new();
+    for mut certificate in tls.sections("certificates", None) {
+        shared.extend(certificate.opt_path("cert"));
+        certificate.ignore_rest();
+    }
+    tls.ignore_rest();
+    match own {
+        Some(own) => vec![own],
+        None if is_shared => shared,
+        None => Vec::new(),
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) const ROOT_SETTINGS: &[Setting] = &[
     Setting::table("segments", &SettingsTable(&[segment::SEGMENTATION_SETTINGS])),
     Setting::table("limits", &LIMITS),
     Setting::table("log", &SettingsTable(&[log::LOG_SETTINGS])),
-    Setting::table("admin", &SettingsTable(&[admin::ADMIN_SETTINGS])),
+    Setting::table("admin", &SettingsTable(&[admin::ADMIN_SETTINGS, admin::ADMIN_TLS_SETTINGS])),
     Setting::table("tls", &SettingsTable(&[tagway_edge::TLS_SETTINGS])),
     Setting::table("geo", &SettingsTable(&[geo::GEO_SETTINGS])),
     Setting::table("site_defaults", &SITE),

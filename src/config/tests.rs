@@ -315,7 +315,11 @@ fn admin_endpoint_needs_no_secrets() {
     let found = origin(text);
     assert_eq!(
         found,
-        Ok(AdminEndpoint { data_dir: "/d".into(), admin: "127.0.0.1:1".parse().unwrap() })
+        Ok(AdminEndpoint {
+            data_dir: "/d".into(),
+            admin: "127.0.0.1:1".parse().unwrap(),
+            certificates: Vec::new(),
+        })
     );
 }
 

@@ -16,15 +16,16 @@ use tagway_vendors::mapping::{NameMention, probable_typos};
 
 /// The warning about an admin listener beyond loopback.
 const BEYOND_LOOPBACK: &str = "listen.admin is not a loopback address: it serves metrics and the names of \
-    sites and destinations without a token, and clients send the token unencrypted; bind it to 127.0.0.1, \
-    or make it reachable from a private network only";
+    sites and destinations without a token, and clients send the token unencrypted; set admin.tls = true (with \
+    [[tls.certificates]], or certificate and key of [admin]), or bind it to 127.0.0.1";
 
 /// Returns the warnings about settings beyond those of sites.
 pub fn gateway_warnings(settings: &TagwaySettings) -> Vec<SettingsWarning> {
     let warning =
         |place: &str, text: String| SettingsWarning { place: place.to_owned(), site: None, text };
     let mut warnings = Vec::new();
-    if !settings.admin.address.ip().to_canonical().is_loopback() {
+    let is_tls = settings.admin.tls.is_on();
+    if !is_tls && !settings.admin.address.ip().to_canonical().is_loopback() {
         warnings.push(warning("listen.admin", BEYOND_LOOPBACK.to_owned()));
     }
     for setting in settings.redaction.too_short() {

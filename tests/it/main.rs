@@ -11,6 +11,7 @@
 )]
 
 mod abuse;
+mod admin_tls;
 mod cdn;
 mod certificates;
 mod console;

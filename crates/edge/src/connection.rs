@@ -112,8 +112,8 @@ where
 }
 
 /// Spawns the tasks of HTTP/2 streams in the tracker that the server waits for.
-#[derive(Clone)]
-struct TrackedExecutor(TaskTracker);
+#[derive(Clone, Debug)]
+pub struct TrackedExecutor(pub TaskTracker);
 
 impl<F: Future<Output: Send> + Send + 'static> Executor<F> for TrackedExecutor {
     fn execute(&self, task: F) {

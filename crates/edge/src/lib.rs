@@ -18,13 +18,16 @@ mod slots;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tls_terminator;
 
 pub use client_addr::{ForwardedClient, resolve_client};
+pub use connection::TrackedExecutor;
 pub use settings::{
     CONNECTION_LIMIT_SETTINGS, CertificateFiles, EdgeLimits, EdgeSettings, ForwardedField,
     LISTEN_SETTINGS, TLS_SETTINGS,
 };
 pub use tls::CertificateExpiry;
+pub use tls_terminator::{HttpVersionOffer, TerminatedStream, TlsTerminator};
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -1,7 +1,7 @@
 //! The edge's settings from `[listen]`, `[limits]` and `[tls]`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,7 +104,7 @@ const CERTIFICATE_SETTINGS: &[Setting] = &[
 const HTTP2_RESETS: usize = 64;
 
 /// The time limit for a TLS handshake: two round trips, and the certificate's bytes over a slow mobile network.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+pub(super) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
 /// The edge's settings, as the configuration gives them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,20 +192,8 @@ impl EdgeSettings {
         let mut certificates = Vec::new();
         for mut section in tls.sections("certificates", None) {
             section.describe(CERTIFICATE_SETTINGS);
-            let (cert, key) = (section.path("cert"), section.path("key"));
-            // Messages name the file, so it must not contain a key in place of a path.
-            for (name, path) in [("cert", &cert), ("key", &key)] {
-                if path.to_string_lossy().contains("-----BEGIN") {
-                    section.error(name, "must be the path of a file, not the file's content");
-                }
-            }
-            let are_paths = [&cert, &key].iter().all(|path| {
-                !path.as_os_str().is_empty() && !path.to_string_lossy().contains("-----BEGIN")
-            });
-            let files = CertificateFiles { cert, key };
-            if let (true, Err((name, message))) = (are_paths, tls::check(&files)) {
-                section.error(name, &message);
-            }
+            let files = CertificateFiles { cert: section.path("cert"), key: section.path("key") };
+            files.check(&mut section, ("cert", "key"));
             certificates.push(files);
         }
         let settings = Self {
@@ -239,6 +227,24 @@ impl EdgeSettings {
             );
         }
         settings
+    }
+}
+
+impl CertificateFiles {
+    /// Checks the files as a start reads them, and reports mistakes at the two keys of the section. It may block.
+    pub fn check(&self, section: &mut SettingsSection<'_>, keys: (&str, &str)) {
+        let named = [(keys.0, &self.cert), (keys.1, &self.key)];
+        // Messages name the file, so it must not contain a key in place of a path.
+        let is_content = |path: &Path| path.to_string_lossy().contains("-----BEGIN");
+        for (name, _) in named.iter().filter(|(_, path)| is_content(path)) {
+            section.error(name, "must be the path of a file, not the file's content");
+        }
+        let is_path = |path: &Path| !path.as_os_str().is_empty() && !is_content(path);
+        if named.iter().all(|(_, path)| is_path(path))
+            && let Err((file, message)) = tls::check(self)
+        {
+            section.error(if file == "key" { keys.1 } else { keys.0 }, &message);
+        }
     }
 }
 

@@ -21,6 +21,9 @@ use super::{CertificateFiles, EdgeError};
 /// The protocols offered over TLS, in order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
+/// The protocols offered over TLS where HTTP/2 is not.
+pub(super) const HTTP1_ONLY: [&[u8]; 1] = [b"http/1.1"];
+
 /// The expiry of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateExpiry {

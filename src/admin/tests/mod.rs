@@ -53,6 +53,7 @@ pub(crate) fn settings(address: SocketAddr) -> AdminSettings {
     AdminSettings {
         address,
         names: vec!["ops.example".to_owned()],
+        tls: AdminTls::Off,
         connections: 8,
         reserve: 2,
         body_bytes: 1000,
@@ -133,7 +134,7 @@ pub(crate) struct TestAdminServer {
 
 impl TestAdminServer {
     pub(crate) async fn start() -> Self {
-        let admin = AdminServer::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let admin = AdminServer::bind(SocketAddr::from(([127, 0, 0, 1], 0)), None).await.unwrap();
         let (address, drain) = (admin.address(), CancellationToken::new());
         let TestContext { context, asked, writable, room, clock, gate, folder } =
             TestContext::new(address).await;
