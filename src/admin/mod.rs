@@ -7,13 +7,18 @@
 mod access;
 mod audit_draft;
 mod caller;
+mod dead_groups;
 mod dead_letters;
 mod destinations;
+mod event_pages;
 mod events;
 mod exposition;
+mod feed_filter;
 mod guard;
 mod idle_connections;
+mod masking;
 mod readiness;
+mod rehearsal;
 mod reply;
 mod request;
 mod router;
@@ -27,8 +32,10 @@ mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;
+mod traces;
 
 pub use readiness::ReadinessState;
+pub use rehearsal::{RehearsalError, RehearsedInput};
 pub use server::AdminServer;
 pub use subject::{ExportPage, ForgetReport, SubjectError};
 pub use token::{AdminTokenError, load_token, read_token};
@@ -42,14 +49,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::rehearsal::EventRehearsal;
 use tagway_console::access::{Role, SiteScope};
 use tagway_console::audit::AuditLog;
-use tagway_core::feed::LiveFeed;
+use tagway_core::feed::{LiveFeed, TooManyTraces};
 use tagway_delivery::segment::{SegmentError, SegmentScheduler};
 use tagway_delivery::{DestinationStatus, FailedAttempt, PauseError};
 use tagway_pages::script::proxy::{ScriptDiff, ScriptPinError, ScriptSummary};
 use tagway_settings::{SecretRedactor, SecretString, Setting, SettingsSection};
-use tagway_storage::journal::{Journal, JournalError, ReaderId, SubjectCursor};
+use tagway_storage::journal::{Journal, JournalError, JournalSearch, ReaderId, SubjectCursor};
 
 /// The described settings of `[listen]`, for the admin listener.
 pub const ADMIN_ADDRESS_SETTINGS: &[Setting] =
@@ -135,6 +143,8 @@ pub struct AdminContext {
     pub settings: AdminSettings,
     /// Holds the events, their outcomes and the dead letters that the API shows.
     pub journal: Arc<dyn Journal>,
+    /// Searches of the same journal.
+    pub search: Arc<dyn JournalSearch>,
     /// The live feed of happenings.
     pub feed: LiveFeed,
     /// The running gateway.
@@ -167,6 +177,18 @@ pub trait AdminControl: Send + Sync {
         site: &str,
         event: serde_json::Value,
     ) -> Result<AdminSendReceipt, AdminSendError>;
+
+    /// Rehearses an event at the named destinations of a site, or at all of them: the first of these, in the order of
+    /// their names. Nothing is stored or sent.
+    async fn rehearse(
+        &self,
+        site: &str,
+        input: RehearsedInput,
+        destinations: &[String],
+    ) -> Result<Vec<EventRehearsal>, RehearsalError>;
+
+    /// The link that puts a browser under a trace; `None` if the site has no address for one.
+    fn trace_link(&self, site: &str, trace: &str, until: Timestamp) -> Option<String>;
 
     /// Suppresses the person with this name and erases their stored data.
     async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError>;
@@ -316,6 +338,10 @@ enum AdminRequestError {
     Segment(#[from] SegmentError),
     #[error(transparent)]
     Pause(#[from] PauseError),
+    #[error(transparent)]
+    Rehearsal(#[from] RehearsalError),
+    #[error(transparent)]
+    Traces(#[from] TooManyTraces),
 }
 
 /// The readers of the sites that a caller may see.

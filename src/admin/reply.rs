@@ -20,7 +20,7 @@ use hyper::header::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{AdminContext, AdminRequestError, AdminSendError, SubjectError};
+use super::{AdminContext, AdminRequestError, AdminSendError, RehearsalError, SubjectError};
 use tagway_delivery::PauseError;
 use tagway_delivery::segment::SegmentError;
 use tagway_pages::script::proxy::ScriptPinError;
@@ -52,7 +52,8 @@ impl IntoResponse for AdminRequestError {
         let status = status_of(&self);
         let field = match &self {
             Self::InvalidField { field, .. } => Some(field.clone()),
-            Self::Send(AdminSendError::Invalid(_)) => Some("event".to_owned()),
+            Self::Send(AdminSendError::Invalid(_))
+            | Self::Rehearsal(RehearsalError::Invalid(_)) => Some("event".to_owned()),
             Self::Personal => Some("personal".to_owned()),
             Self::Role(_) => Some("role".to_owned()),
             _ => None,
@@ -114,6 +115,7 @@ fn redact(data: Bytes, redaction: &SecretRedactor) -> Bytes {
 fn status_of(error: &AdminRequestError) -> StatusCode {
     match error {
         AdminRequestError::NotFound
+        | AdminRequestError::Rehearsal(RehearsalError::Unknown)
         | AdminRequestError::Send(AdminSendError::UnknownSite)
         | AdminRequestError::Subject(SubjectError::UnknownSite)
         | AdminRequestError::Pin(ScriptPinError::Unknown)
@@ -129,10 +131,12 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Personal => StatusCode::FORBIDDEN,
         AdminRequestError::Malformed(_)
         | AdminRequestError::InvalidField { .. }
+        | AdminRequestError::Rehearsal(RehearsalError::Invalid(_))
         | AdminRequestError::Send(AdminSendError::Invalid(_)) => StatusCode::BAD_REQUEST,
         AdminRequestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         AdminRequestError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        AdminRequestError::Send(AdminSendError::Duplicate)
+        AdminRequestError::Traces(_)
+        | AdminRequestError::Send(AdminSendError::Duplicate)
         | AdminRequestError::Segment(SegmentError::StillSynced)
         | AdminRequestError::Pause(PauseError::Configured)
         | AdminRequestError::Pin(
@@ -141,6 +145,7 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         AdminRequestError::Full
         | AdminRequestError::Unrecorded
         | AdminRequestError::Journal(_)
+        | AdminRequestError::Rehearsal(RehearsalError::Profiles(_))
         | AdminRequestError::Pause(PauseError::Journal(_) | PauseError::Apply(_))
         | AdminRequestError::Send(AdminSendError::Unavailable(_))
         | AdminRequestError::Subject(SubjectError::Unavailable(_))

@@ -19,8 +19,8 @@ use utoipa_axum::routes;
 use super::access::{RouteAccess, RouteTable, TOKEN_SCHEME, operations};
 use super::reply::{self, AdminProblem};
 use super::{
-    AdminContext, AdminRequestError, dead_letters, destinations, events, guard, scripts, segments,
-    sending, status, subject, tail,
+    AdminContext, AdminRequestError, dead_groups, dead_letters, destinations, event_pages, events,
+    guard, rehearsal, scripts, segments, sending, status, subject, tail, traces,
 };
 use tagway_console::access::Role;
 
@@ -68,6 +68,7 @@ impl AdminRouters {
 fn api_routes(context: &Arc<AdminContext>) -> OpenApiRouter<SharedApi> {
     const OPEN: RouteAccess = RouteAccess::open();
     const READ: RouteAccess = RouteAccess::read(Role::Viewer);
+    const FOLLOW: RouteAccess = RouteAccess::read(Role::Editor);
     let edit = |action| RouteAccess::write(Role::Editor, action);
     let manage = |action| RouteAccess::write(Role::Admin, action);
     let table = RouteTable::new(context, empty_document())
@@ -75,10 +76,16 @@ fn api_routes(context: &Arc<AdminContext>) -> OpenApiRouter<SharedApi> {
         .add(OPEN, routes!(status::list_sites))
         .add(OPEN, routes!(status::get_ledger))
         .add(READ, routes!(get_openapi))
-        .add(READ.needs_personal(), routes!(tail::watch_feed))
-        .add(READ.needs_personal(), routes!(events::get_event))
-        .add(READ.needs_personal(), routes!(events::find_event))
-        .add(READ, routes!(dead_letters::list_dead_letters))
+        .add(READ.masks_personal(), routes!(tail::watch_feed))
+        .add(READ.masks_personal(), routes!(events::get_event))
+        .add(READ.masks_personal(), routes!(event_pages::list_events))
+        .add(edit("trace.start"), routes!(traces::start_trace))
+        .add(FOLLOW, routes!(traces::list_traces))
+        .add(FOLLOW.masks_personal(), routes!(traces::get_trace))
+        .add(edit("trace.end"), routes!(traces::end_trace))
+        .add(READ.masks_personal(), routes!(rehearsal::rehearse_event))
+        .add(READ.masks_personal(), routes!(dead_letters::list_dead_letters))
+        .add(READ, routes!(dead_groups::list_dead_groups))
         .add(READ.masks_personal(), routes!(dead_letters::get_dead_letter))
         .add(edit("dead.retry"), routes!(dead_letters::retry_dead_letters))
         .add(edit("dead.drop"), routes!(dead_letters::drop_dead_letters))
@@ -88,7 +95,7 @@ fn api_routes(context: &Arc<AdminContext>) -> OpenApiRouter<SharedApi> {
         .add(edit("event.send"), routes!(sending::send_event))
         .add(manage("person.forget"), routes!(subject::forget_subject))
         .add(manage("person.export").needs_personal(), routes!(subject::export_subject))
-        .add(READ.needs_personal(), routes!(subject::list_profiles))
+        .add(READ.masks_personal(), routes!(subject::list_profiles))
         .add(READ, routes!(scripts::list_scripts))
         .add(READ, routes!(scripts::diff_script))
         .add(edit("script.approve"), routes!(scripts::approve_script))

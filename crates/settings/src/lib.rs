@@ -31,6 +31,7 @@ mod tests;
 mod textual;
 mod units;
 
+pub use decoded::DecodedText;
 pub use description::{Setting, SettingKind, SettingsTable, SettingsVariant};
 pub use layer::SettingStep;
 pub use redaction::{HIDDEN, MIN_SECRET_BYTES, SecretRedactor};
