@@ -7,6 +7,7 @@
 //! - `count`: from the records of a thousand events to the counters of a million unknown visitors;
 //! - `profile`: the cached profiles of the visitors of 256 events;
 //! - `map`: from the event to a vendor's finished request;
+//! - `feed`: a settled event for the live feed: while nobody watches, while somebody does, while another visitor is traced;
 //! - `append`: a group of 64 concurrent appends, as by 64 connections, without and with the wait for the disk.
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot set up has nothing to say")]
 
@@ -29,6 +30,7 @@ use tagway::config;
 use tagway::gateway::decode::{self, DecodeContext};
 use tagway_core::clock::{Clock, SystemClock};
 use tagway_core::event::{EnrichedEvent, Event, ProfileView, VisitorIdentity};
+use tagway_core::feed::{EventSubject, FeedEvent, LiveFeed};
 use tagway_core::metrics::Metrics;
 use tagway_settings::ConfigEnvironment;
 use tagway_storage::journal::{
@@ -380,6 +382,37 @@ fn map(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The part of the live feed in an event's costs. Without watchers nothing is rendered.
+fn feed(criterion: &mut Criterion) {
+    let event: Event = serde_json::from_str(ORDER).unwrap();
+    let site: Arc<str> = "shop".into();
+    let publish = |feed: &LiveFeed| {
+        feed.publish(&site, &[1], || FeedEvent::Settled {
+            at: Timestamp::UNIX_EPOCH,
+            site: site.clone(),
+            destination: site.clone(),
+            seq: 1,
+            subject: EventSubject::of(&event),
+            outcome: "delivered",
+            reason: "",
+            detail: None,
+            attempt: 1,
+            milliseconds: Some(35),
+            dropped: Vec::new(),
+        });
+    };
+    let mut group = criterion.benchmark_group("feed");
+    let alone = LiveFeed::default();
+    group.bench_function("unwatched", |bencher| bencher.iter(|| publish(black_box(&alone))));
+    let watched = LiveFeed::default();
+    let _watcher = watched.watch();
+    group.bench_function("watched", |bencher| bencher.iter(|| publish(black_box(&watched))));
+    let traced = LiveFeed::default();
+    traced.traces().start("t1", "shop", None, Timestamp::UNIX_EPOCH).unwrap();
+    group.bench_function("other_traced", |bencher| bencher.iter(|| publish(black_box(&traced))));
+    group.finish();
+}
+
 /// The cost of the facts that an event implies besides its visitor: without a user agent, with one that was
 /// parsed before, with a new one.
 fn agents(criterion: &mut Criterion) {
@@ -413,5 +446,5 @@ fn agents(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, beacons, project, stitch, count, hit, agents, map, append);
+criterion_group!(benches, decode, beacons, project, stitch, count, hit, agents, map, feed, append);
 criterion_main!(benches);

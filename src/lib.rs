@@ -27,6 +27,7 @@
 //!   program's log.
 //! - [`admin`] is the operators' listener, [`cli`] the command line, [`audit`] measures the cost of a page's tags
 //!   in a browser.
+//! - [`rehearsal`] shows the requests that an event would cause, without sending them.
 //! - [`app`] composes everything, and alone depends on all of it.
 //!
 //! The packages below and their modules are in `ARCHITECTURE.md`.
@@ -39,3 +40,4 @@ pub mod cli;
 pub mod config;
 pub mod gateway;
 pub mod log;
+pub mod rehearsal;

@@ -1,6 +1,5 @@
 //! Routes for dead letters.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use axum::Json;
@@ -12,7 +11,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::audit_draft::AuditDraft;
 use super::caller::{Caller, CallerScope};
+use super::dead_groups::{DeadFilter, optional_time};
 use super::events::{VendorCallRow, parse_record};
+use super::masking::{mask_event, mask_text};
 use super::request::{JsonBody, PathParams, QueryParams, invalid_field, optional};
 use super::router::{ApiResult, SharedApi};
 use super::{AdminContext, AdminRequestError, ReaderSummary, find_reader, readers_of};
@@ -26,7 +27,7 @@ const DEFAULT_DEAD_LIMIT: usize = 100;
 /// The most dead letters named in one request.
 const IDS_LIMIT: usize = 10_000;
 
-/// The filter of a list of dead letters. `site` and `destination` go together.
+/// The filter of a list of dead letters.
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -35,6 +36,26 @@ pub(super) struct DeadLettersQuery {
     site: Option<String>,
     #[serde(deserialize_with = "optional")]
     destination: Option<String>,
+    /// The reason's code.
+    #[serde(deserialize_with = "optional")]
+    reason: Option<String>,
+    /// The event's name, or its kind.
+    #[serde(deserialize_with = "optional")]
+    event: Option<String>,
+    /// A part of the event's name, of the reason's code or of the group's reply.
+    #[serde(deserialize_with = "optional")]
+    q: Option<String>,
+    /// The reply, as the groups of letters have it.
+    #[serde(deserialize_with = "optional")]
+    reply: Option<String>,
+    /// The earliest time of the death, RFC 3339.
+    #[param(value_type = Option<String>, format = DateTime)]
+    #[serde(deserialize_with = "optional_time")]
+    from: Option<Timestamp>,
+    /// The end of the times, not included, RFC 3339.
+    #[param(value_type = Option<String>, format = DateTime)]
+    #[serde(deserialize_with = "optional_time")]
+    to: Option<Timestamp>,
     /// Lists only letters with a smaller id.
     #[serde(deserialize_with = "optional")]
     before: Option<i64>,
@@ -70,13 +91,12 @@ pub(super) struct DeadLetterRow {
 pub(super) struct DeadLetterDetails {
     #[serde(flatten)]
     row: DeadLetterRow,
-    /// Null if there was none, or if personal data is masked.
     last_call: Option<VendorCallRow>,
-    /// The canonical event; null if personal data is masked.
+    /// The canonical event.
     body: Value,
 }
 
-/// Dead letters by their ids, or all of one destination.
+/// Dead letters by their ids, all of one destination, or all that a filter selects.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged, deny_unknown_fields)]
 pub(super) enum DeadLettersRequest {
@@ -84,6 +104,21 @@ pub(super) enum DeadLettersRequest {
     Ids { ids: Vec<i64> },
     /// A destination of a site.
     Reader { site: String, destination: String },
+    /// The letters that a filter selects, up to and including the greatest id that the operator has seen.
+    Filter {
+        filter: DeadFilter,
+        until_id: i64,
+        /// True if the letters are only counted.
+        #[serde(default)]
+        plan: bool,
+    },
+}
+
+/// The letters of a request.
+struct ResolvedLetters {
+    selection: DeadLetterSelection,
+    /// True if they are only counted.
+    is_plan: bool,
 }
 
 /// The number of events that a request changed.
@@ -122,14 +157,44 @@ impl DeadLetterRow {
     }
 }
 
+impl DeadLetterRow {
+    /// Masks what the vendor or the site wrote.
+    fn mask(&mut self) {
+        self.detail = mask_text(&self.detail);
+        self.event = self.event.as_deref().map(mask_text);
+    }
+}
+
+impl DeadLetterDetails {
+    fn mask(&mut self) {
+        self.row.mask();
+        mask_event(&mut self.body);
+        self.last_call.iter_mut().for_each(VendorCallRow::mask);
+    }
+}
+
 impl DeadLettersRequest {
-    fn resolve(self, readers: &[ReaderSummary]) -> Result<DeadLetterSelection, AdminRequestError> {
-        match self {
-            Self::Ids { ids } if ids.len() > IDS_LIMIT => Err(invalid_field("ids", "too many ids")),
-            Self::Ids { ids } => Ok(DeadLetterSelection::Ids(ids)),
-            Self::Reader { site, destination } => find_reader(readers, &site, &destination)
-                .map(|reader| DeadLetterSelection::Reader(reader.reader)),
-        }
+    /// `is_limited` if the caller may see no other readers.
+    fn resolve(
+        self,
+        readers: &[ReaderSummary],
+        is_limited: bool,
+    ) -> Result<ResolvedLetters, AdminRequestError> {
+        let (selection, is_plan) = match self {
+            Self::Ids { ids } if ids.len() > IDS_LIMIT => {
+                return Err(invalid_field("ids", "too many ids"));
+            }
+            Self::Ids { ids } => (DeadLetterSelection::Ids(ids), false),
+            Self::Reader { site, destination } => {
+                let reader = find_reader(readers, &site, &destination)?.reader;
+                (DeadLetterSelection::Reader(reader), false)
+            }
+            Self::Filter { filter, until_id, plan } => {
+                let filter = filter.resolve(readers, is_limited)?;
+                (DeadLetterSelection::Matching { filter, until_id }, plan)
+            }
+        };
+        Ok(ResolvedLetters { selection, is_plan })
     }
 }
 
@@ -138,30 +203,24 @@ impl DeadLettersRequest {
     responses((status = 200, body = Vec<DeadLetterRow>)))]
 pub(super) async fn list_dead_letters(
     State(api): State<SharedApi>,
-    CallerScope(scope): CallerScope,
+    caller: Caller,
     QueryParams(query): QueryParams<DeadLettersQuery>,
 ) -> ApiResult<Vec<DeadLetterRow>> {
-    let readers = readers_of(&api.context, &scope);
-    let together = "site and destination go together";
-    let reader = match (query.site, query.destination) {
-        (None, None) => None,
-        (Some(site), Some(destination)) => Some(find_reader(&readers, &site, &destination)?.reader),
-        (None, Some(_)) => return Err(invalid_field("site", together)),
-        (Some(_), None) => return Err(invalid_field("destination", together)),
-    };
-    let limit = query.limit.unwrap_or(DEFAULT_DEAD_LIMIT).clamp(1, DEAD_LIMIT);
-    let list = |reader| api.context.journal.list_dead_letters(reader, query.before, limit);
-    let mut records = Vec::new();
-    if reader.is_some() || scope.is_all() {
-        records = list(reader).await?;
-    } else {
-        for reader in &readers {
-            records.extend(list(Some(reader.reader)).await?);
-            records.sort_unstable_by_key(|record| Reverse(record.id));
-            records.truncate(limit);
+    let readers = readers_of(&api.context, &caller.sites);
+    let DeadLettersQuery { site, destination, reason, event, q, reply, from, to, before, limit } =
+        query;
+    let filter = DeadFilter { site, destination, reason, event, q, reply, from, to };
+    let filter = filter.resolve(&readers, !caller.sites.is_all())?;
+    let limit = limit.unwrap_or(DEFAULT_DEAD_LIMIT).clamp(1, DEAD_LIMIT);
+    let records = api.context.search.list_dead_letters(filter, before, limit).await?;
+    let row = |record: &DeadLetterRecord| {
+        let mut row = DeadLetterRow::new(record, &readers);
+        if !caller.shows_personal {
+            row.mask();
         }
-    }
-    Ok(Json(records.iter().map(|record| DeadLetterRow::new(record, &readers)).collect()))
+        row
+    };
+    Ok(Json(records.iter().map(row).collect()))
 }
 
 /// Returns one dead letter with its event and its last call.
@@ -174,12 +233,15 @@ pub(super) async fn get_dead_letter(
 ) -> ApiResult<DeadLetterDetails> {
     let record = visible_letter(&api.context, &caller.sites, id).await?;
     let record = record.ok_or(AdminRequestError::NotFound)?;
-    let shown = caller.shows_personal;
-    Ok(Json(DeadLetterDetails {
+    let mut details = DeadLetterDetails {
         row: DeadLetterRow::new(&record, &api.context.control.readers()),
-        last_call: record.last_call.as_ref().filter(|_| shown).map(VendorCallRow::from),
-        body: if shown { parse_record(&record.body) } else { Value::Null },
-    }))
+        last_call: record.last_call.as_ref().map(VendorCallRow::from),
+        body: parse_record(&record.body),
+    };
+    if !caller.shows_personal {
+        details.mask();
+    }
+    Ok(Json(details))
 }
 
 /// Reads a dead letter, if the scope includes its site. One of a removed destination belongs to no site any more.
@@ -201,20 +263,21 @@ async fn visible_selection(
     context: &AdminContext,
     scope: &SiteScope,
     request: DeadLettersRequest,
-) -> Result<DeadLetterSelection, AdminRequestError> {
-    match request.resolve(&readers_of(context, scope))? {
-        DeadLetterSelection::Ids(ids) if !scope.is_all() => {
-            let mut visible = Vec::new();
-            for id in ids {
-                visible.extend(visible_letter(context, scope, id).await?.map(|letter| letter.id));
-            }
-            Ok(DeadLetterSelection::Ids(visible))
+) -> Result<ResolvedLetters, AdminRequestError> {
+    let mut resolved = request.resolve(&readers_of(context, scope), !scope.is_all())?;
+    if let DeadLetterSelection::Ids(ids) = &mut resolved.selection
+        && !scope.is_all()
+    {
+        let mut visible = Vec::new();
+        for id in std::mem::take(ids) {
+            visible.extend(visible_letter(context, scope, id).await?.map(|letter| letter.id));
         }
-        selection => Ok(selection),
+        *ids = visible;
     }
+    Ok(resolved)
 }
 
-/// Delivers dead letters again.
+/// Delivers dead letters again, or counts those that a filter selects.
 #[utoipa::path(post, path = "/api/v1/dead/retry", request_body = DeadLettersRequest,
     responses((status = 200, body = CountAnswer)))]
 pub(super) async fn retry_dead_letters(
@@ -223,7 +286,13 @@ pub(super) async fn retry_dead_letters(
     audit: AuditDraft,
     JsonBody(request): JsonBody<DeadLettersRequest>,
 ) -> ApiResult<CountAnswer> {
-    let selection = visible_selection(&api.context, &scope, request).await?;
+    let ResolvedLetters { selection, is_plan } =
+        visible_selection(&api.context, &scope, request).await?;
+    if is_plan {
+        let count = api.context.search.count_dead_letters(selection).await?;
+        audit.add_detail(&format!("plan: {count} letters"));
+        return Ok(Json(CountAnswer { count }));
+    }
     let count = api.context.journal.retry_dead(selection).await?;
     audit.add_detail(&format!("{count} letters"));
     // Ids may belong to any reader; one without due events goes back to sleep.
@@ -233,7 +302,7 @@ pub(super) async fn retry_dead_letters(
     Ok(Json(CountAnswer { count }))
 }
 
-/// Deletes dead letters.
+/// Deletes dead letters, or counts those that a filter selects.
 #[utoipa::path(post, path = "/api/v1/dead/drop", request_body = DeadLettersRequest,
     responses((status = 200, body = CountAnswer)))]
 pub(super) async fn drop_dead_letters(
@@ -242,8 +311,12 @@ pub(super) async fn drop_dead_letters(
     audit: AuditDraft,
     JsonBody(request): JsonBody<DeadLettersRequest>,
 ) -> ApiResult<CountAnswer> {
-    let selection = visible_selection(&api.context, &scope, request).await?;
-    let count = api.context.journal.drop_dead(selection).await?;
-    audit.add_detail(&format!("{count} letters"));
+    let ResolvedLetters { selection, is_plan } =
+        visible_selection(&api.context, &scope, request).await?;
+    let (count, plan) = match is_plan {
+        true => (api.context.search.count_dead_letters(selection).await?, "plan: "),
+        false => (api.context.journal.drop_dead(selection).await?, ""),
+    };
+    audit.add_detail(&format!("{plan}{count} letters"));
     Ok(Json(CountAnswer { count }))
 }

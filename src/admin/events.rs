@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::request::{PathParams, QueryParams, required};
+use super::caller::Caller;
+use super::masking::{mask_event, mask_text};
+use super::request::PathParams;
 use super::router::{ApiResult, SharedApi};
 use super::{AdminContext, AdminRequestError, ReaderSummary};
 use tagway_storage::journal::{EventAtReader, LastVendorCall, ReaderEventState};
@@ -22,15 +24,6 @@ pub(super) struct EventSelector {
     site: String,
     /// The event's sequence number in its site.
     seq: u64,
-}
-
-/// The message id of an event.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct MessageQuery {
-    #[serde(deserialize_with = "required")]
-    message_id: String,
 }
 
 /// An event with its outcomes.
@@ -118,33 +111,26 @@ impl From<&LastVendorCall> for VendorCallRow {
     responses((status = 200, body = EventAnswer)))]
 pub(super) async fn get_event(
     State(api): State<SharedApi>,
+    caller: Caller,
     PathParams(EventSelector { site, seq }): PathParams<EventSelector>,
 ) -> ApiResult<EventAnswer> {
     check_site(&api.context, &site)?;
-    event_answer(&api.context, site, seq).await
-}
-
-/// Returns the newest event that has this message id.
-#[utoipa::path(get, path = "/api/v1/events/{site}", params(("site" = String, Path), MessageQuery),
-    responses((status = 200, body = EventAnswer)))]
-pub(super) async fn find_event(
-    State(api): State<SharedApi>,
-    PathParams(site): PathParams<String>,
-    QueryParams(MessageQuery { message_id }): QueryParams<MessageQuery>,
-) -> ApiResult<EventAnswer> {
-    check_site(&api.context, &site)?;
-    let number = api.context.journal.site(&site).await?;
-    let found = api.context.journal.find_message(number, &message_id).await?;
-    event_answer(&api.context, site, found.ok_or(AdminRequestError::NotFound)?).await
+    Ok(Json(event_answer(&api.context, site, seq, caller.shows_personal).await?))
 }
 
 /// Checks that the site is configured: the journal would give a number to an unknown one.
-fn check_site(context: &AdminContext, site: &str) -> Result<(), AdminRequestError> {
+pub(super) fn check_site(context: &AdminContext, site: &str) -> Result<(), AdminRequestError> {
     let is_known = context.control.sites().iter().any(|name| &**name == site);
     if is_known { Ok(()) } else { Err(AdminRequestError::NotFound) }
 }
 
-async fn event_answer(context: &AdminContext, site: String, seq: u64) -> ApiResult<EventAnswer> {
+/// Returns an event with its outcomes, masked unless the caller sees personal data.
+pub(super) async fn event_answer(
+    context: &AdminContext,
+    site: String,
+    seq: u64,
+    shows_personal: bool,
+) -> Result<EventAnswer, AdminRequestError> {
     let mut readers = context.control.readers();
     readers.retain(|reader| *reader.site == *site);
     let ids = readers.iter().map(|reader| reader.reader).collect();
@@ -152,15 +138,39 @@ async fn event_answer(context: &AdminContext, site: String, seq: u64) -> ApiResu
     let history =
         context.journal.event(number, seq, ids).await?.ok_or(AdminRequestError::NotFound)?;
     let destinations = readers.into_iter().zip(history.readers);
-    Ok(Json(EventAnswer {
+    let destinations =
+        destinations.map(|(reader, at)| destination_outcome(context, reader, at, seq));
+    let mut answer = EventAnswer {
         site,
         seq: history.seq,
         received_at: history.received_at,
         event: parse_record(&history.body),
-        destinations: destinations
-            .map(|(reader, at)| destination_outcome(context, reader, at, seq))
-            .collect(),
-    }))
+        destinations: destinations.collect(),
+    };
+    if !shows_personal {
+        answer.mask();
+    }
+    Ok(answer)
+}
+
+impl EventAnswer {
+    fn mask(&mut self) {
+        mask_event(&mut self.event);
+        for row in &mut self.destinations {
+            row.detail = row.detail.as_deref().map(mask_text);
+            if let Some(Some(call)) = &mut row.last_call {
+                call.mask();
+            }
+        }
+    }
+}
+
+impl VendorCallRow {
+    /// Masks the request and the reply.
+    pub(super) fn mask(&mut self) {
+        self.request = mask_text(&self.request);
+        self.reply = mask_text(&self.reply);
+    }
 }
 
 /// The event at one destination. While it waits, its last attempt is in the destination's memory; after a

@@ -10,18 +10,23 @@ mod audit;
 mod audit_draft;
 mod caller;
 mod console_files;
+mod dead_groups;
 mod dead_letters;
 mod destination_details;
 mod destinations;
 mod effective;
 mod encryption;
+mod event_pages;
 mod events;
 mod exposition;
+mod feed_filter;
 mod guard;
 mod idle_connections;
+mod masking;
 mod overview;
 mod profile_search;
 mod readiness;
+mod rehearsal;
 mod reply;
 mod request;
 mod request_source;
@@ -38,9 +43,11 @@ mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;
+mod traces;
 
 pub use encryption::{ADMIN_TLS_SETTINGS, AdminTls};
 pub use readiness::ReadinessState;
+pub use rehearsal::{RehearsalError, RehearsedInput};
 pub use server::AdminServer;
 pub use settings::{ADMIN_ADDRESS_SETTINGS, ADMIN_SETTINGS, AdminSettings};
 pub use subject::{ExportPage, ForgetReport, SubjectError};
@@ -54,11 +61,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::rehearsal::EventRehearsal;
 use tagway_console::ConsoleStoreError;
 use tagway_console::access::{Role, SiteScope};
 use tagway_console::account::{AccountError, ConsoleAccounts};
 use tagway_console::audit::AuditLog;
-use tagway_core::feed::LiveFeed;
+use tagway_core::feed::{LiveFeed, TooManyTraces};
 use tagway_delivery::segment::{SegmentError, SegmentScheduler};
 use tagway_delivery::{
     ActivitySnapshot, DestinationStatus, FailedAttempt, MatchQuality, MatchQualityError, PauseError,
@@ -66,7 +74,7 @@ use tagway_delivery::{
 use tagway_pages::script::proxy::{ScriptDiff, ScriptPinError, ScriptSummary};
 use tagway_settings::{EffectiveSetting, SecretRedactor, SecretString};
 use tagway_storage::journal::{
-    Journal, JournalError, ReaderId, ReaderPause, SiteId, SubjectCursor,
+    Journal, JournalError, JournalSearch, ReaderId, ReaderPause, SiteId, SubjectCursor,
 };
 use tagway_storage::profile::{ProfilePage, ProfileSearch};
 
@@ -76,6 +84,8 @@ pub struct AdminContext {
     pub settings: AdminSettings,
     /// Holds the events, their outcomes and the dead letters that the API shows.
     pub journal: Arc<dyn Journal>,
+    /// Searches of the same journal.
+    pub search: Arc<dyn JournalSearch>,
     /// The live feed of happenings.
     pub feed: LiveFeed,
     /// The running gateway.
@@ -110,6 +120,18 @@ pub trait AdminControl: Send + Sync {
         site: &str,
         event: serde_json::Value,
     ) -> Result<AdminSendReceipt, AdminSendError>;
+
+    /// Rehearses an event at the named destinations of a site, or at all of them: the first of these, in the order of
+    /// their names. Nothing is stored or sent.
+    async fn rehearse(
+        &self,
+        site: &str,
+        input: RehearsedInput,
+        destinations: &[String],
+    ) -> Result<Vec<EventRehearsal>, RehearsalError>;
+
+    /// The link that puts a browser under a trace; `None` if the site has no address for one.
+    fn trace_link(&self, site: &str, trace: &str, until: Timestamp) -> Option<String>;
 
     /// Suppresses the person with this name and erases their stored data.
     async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError>;
@@ -401,6 +423,10 @@ enum AdminRequestError {
     MatchQuality(#[from] MatchQualityError),
     #[error(transparent)]
     Test(#[from] TestEventError),
+    #[error(transparent)]
+    Rehearsal(#[from] RehearsalError),
+    #[error(transparent)]
+    Traces(#[from] TooManyTraces),
 }
 
 /// The readers of the sites that a caller may see.

@@ -21,7 +21,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::console_files::PublicFile;
-use super::{AdminContext, AdminRequestError, AdminSendError, SubjectError, TestEventError};
+use super::{
+    AdminContext, AdminRequestError, AdminSendError, RehearsalError, SubjectError, TestEventError,
+};
 use tagway_console::account::AccountError;
 use tagway_console::password::PasswordError;
 use tagway_delivery::PauseError;
@@ -63,6 +65,7 @@ impl IntoResponse for AdminRequestError {
         let field = match &self {
             Self::InvalidField { field, .. } => Some(field.clone()),
             Self::Send(AdminSendError::Invalid(_))
+            | Self::Rehearsal(RehearsalError::Invalid(_))
             | Self::Test(
                 TestEventError::NotSelected | TestEventError::Send(AdminSendError::Invalid(_)),
             ) => Some("event".to_owned()),
@@ -138,6 +141,7 @@ fn redact(data: Bytes, redaction: &SecretRedactor) -> Bytes {
 fn status_of(error: &AdminRequestError) -> StatusCode {
     match error {
         AdminRequestError::NotFound
+        | AdminRequestError::Rehearsal(RehearsalError::Unknown)
         | AdminRequestError::Send(AdminSendError::UnknownSite)
         | AdminRequestError::Subject(SubjectError::UnknownSite)
         | AdminRequestError::Pin(ScriptPinError::Unknown)
@@ -166,12 +170,14 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Personal => StatusCode::FORBIDDEN,
         AdminRequestError::Malformed(_)
         | AdminRequestError::InvalidField { .. }
+        | AdminRequestError::Rehearsal(RehearsalError::Invalid(_))
         | AdminRequestError::Send(AdminSendError::Invalid(_))
         | AdminRequestError::Test(TestEventError::Send(AdminSendError::Invalid(_)))
         | AdminRequestError::Pause(PauseError::Past) => StatusCode::BAD_REQUEST,
         AdminRequestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         AdminRequestError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-        AdminRequestError::Send(AdminSendError::Duplicate)
+        AdminRequestError::Traces(_)
+        | AdminRequestError::Send(AdminSendError::Duplicate)
         | AdminRequestError::Segment(SegmentError::StillSynced)
         | AdminRequestError::Pause(PauseError::Configured)
         | AdminRequestError::Test(
@@ -186,6 +192,7 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Unrecorded
         | AdminRequestError::Console(_)
         | AdminRequestError::Journal(_)
+        | AdminRequestError::Rehearsal(RehearsalError::Profiles(_))
         | AdminRequestError::Pause(PauseError::Journal(_) | PauseError::Apply(_))
         | AdminRequestError::Send(AdminSendError::Unavailable(_))
         | AdminRequestError::Test(TestEventError::Send(AdminSendError::Unavailable(_)))

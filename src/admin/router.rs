@@ -20,9 +20,9 @@ use utoipa_axum::routes;
 use super::access::{RouteAccess, RouteTable, SESSION_SCHEME, TOKEN_SCHEME, operations};
 use super::reply::{self, AdminProblem};
 use super::{
-    AdminContext, AdminRequestError, accounts, audit, console_files, dead_letters,
-    destination_details, destinations, effective, events, guard, overview, profile_search, scripts,
-    segments, sending, sessions, status, subject, tail,
+    AdminContext, AdminRequestError, accounts, audit, console_files, dead_groups, dead_letters,
+    destination_details, destinations, effective, event_pages, events, guard, overview,
+    profile_search, rehearsal, scripts, segments, sending, sessions, status, subject, tail, traces,
 };
 use tagway_console::access::Role;
 
@@ -77,6 +77,7 @@ fn api_routes(context: &Arc<AdminContext>, acts: &TaskTracker) -> OpenApiRouter<
     const EXPORT: RouteAccess =
         RouteAccess::write(Role::Admin, "person.export").needs_personal().needs_proof();
     let people = |action| RouteAccess::write(Role::Admin, action).of_all_sites().needs_proof();
+    const FOLLOW: RouteAccess = RouteAccess::read(Role::Editor);
     let edit = |action| RouteAccess::write(Role::Editor, action);
     let manage = |action| RouteAccess::write(Role::Admin, action);
     let table = RouteTable::new(context, acts, empty_document())
@@ -103,10 +104,16 @@ fn api_routes(context: &Arc<AdminContext>, acts: &TaskTracker) -> OpenApiRouter<
         .add(LOOK, routes!(audit::check_audit))
         .add(LOOK, routes!(audit::export_audit))
         .add(READ, routes!(get_openapi))
-        .add(READ.needs_personal(), routes!(tail::watch_feed))
-        .add(READ.needs_personal(), routes!(events::get_event))
-        .add(READ.needs_personal(), routes!(events::find_event))
-        .add(READ, routes!(dead_letters::list_dead_letters))
+        .add(READ.masks_personal(), routes!(tail::watch_feed))
+        .add(READ.masks_personal(), routes!(events::get_event))
+        .add(READ.masks_personal(), routes!(event_pages::list_events))
+        .add(edit("trace.start"), routes!(traces::start_trace))
+        .add(FOLLOW, routes!(traces::list_traces))
+        .add(FOLLOW.masks_personal(), routes!(traces::get_trace))
+        .add(edit("trace.end"), routes!(traces::end_trace))
+        .add(READ.masks_personal(), routes!(rehearsal::rehearse_event))
+        .add(READ.masks_personal(), routes!(dead_letters::list_dead_letters))
+        .add(READ, routes!(dead_groups::list_dead_groups))
         .add(READ.masks_personal(), routes!(dead_letters::get_dead_letter))
         .add(edit("dead.retry"), routes!(dead_letters::retry_dead_letters))
         .add(edit("dead.drop"), routes!(dead_letters::drop_dead_letters))
@@ -124,7 +131,7 @@ fn api_routes(context: &Arc<AdminContext>, acts: &TaskTracker) -> OpenApiRouter<
         .add(edit("event.send"), routes!(sending::send_event))
         .add(manage("person.forget").needs_proof(), routes!(subject::forget_subject))
         .add(EXPORT, routes!(subject::export_subject))
-        .add(READ.needs_personal(), routes!(subject::list_profiles))
+        .add(READ.masks_personal(), routes!(subject::list_profiles))
         .add(READ, routes!(scripts::list_scripts))
         .add(READ, routes!(scripts::diff_script))
         .add(edit("script.approve"), routes!(scripts::approve_script))

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::audit_draft::AuditDraft;
+use super::caller::Caller;
+use super::masking::mask_profile;
 use super::request::{JsonBody, required};
 use super::router::{ApiResult, SharedApi};
 use tagway_storage::journal::SubjectCursor;
@@ -138,8 +140,12 @@ pub(super) async fn export_subject(
     responses((status = 200, body = ProfilesAnswer)))]
 pub(super) async fn list_profiles(
     State(api): State<SharedApi>,
+    caller: Caller,
     JsonBody(SubjectProfilesRequest { site, id }): JsonBody<SubjectProfilesRequest>,
 ) -> ApiResult<ProfilesAnswer> {
-    let profiles = api.context.control.profiles(&site, &id).await?;
+    let mut profiles = api.context.control.profiles(&site, &id).await?;
+    if !caller.shows_personal {
+        profiles.iter_mut().for_each(mask_profile);
+    }
     Ok(Json(ProfilesAnswer { profiles }))
 }

@@ -1,5 +1,6 @@
 //! The live feed as lines of JSON.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,107 +10,124 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use hyper::body::Frame;
-use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use utoipa::IntoParams;
 
-use super::caller::CallerScope;
+use super::caller::Caller;
+use super::feed_filter::{FeedFilter, TailQuery};
+use super::masking::mask_happening;
 use super::reply;
-use super::request::{QueryParams, optional};
+use super::request::QueryParams;
 use super::router::SharedApi;
 use tagway_console::access::SiteScope;
-use tagway_core::feed::{FeedEvent, LiveFeed};
-
-/// The filter of a watcher; `None` matches everything.
-#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
-#[serde(default, deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct TailFilter {
-    #[serde(deserialize_with = "optional")]
-    site: Option<String>,
-    #[serde(deserialize_with = "optional")]
-    destination: Option<String>,
-    /// The sites that the watcher may see.
-    #[serde(skip)]
-    #[param(ignore)]
-    scope: SiteScope,
-}
+use tagway_core::feed::{FeedEvent, FeedWatcher, LiveFeed};
 
 /// Streams what happens to events from now on.
 ///
-/// Each line is an object whose member `what` is `accepted`, `settled`, `held`, `called`, or `missed` with the
-/// number of entries that a slow watcher missed. Empty lines are heartbeats.
-#[utoipa::path(get, path = "/api/v1/tail", params(TailFilter),
+/// Each line is an object whose member `what` is `accepted`, `settled`, `held`, `called`, `live` between the recent
+/// lines and the others, or `missed` with the number of entries that a slow watcher missed. Empty lines are
+/// heartbeats.
+#[utoipa::path(get, path = "/api/v1/tail", params(TailQuery),
     responses((status = 200, body = Object, content_type = "application/x-ndjson")))]
 pub(super) async fn watch_feed(
     State(api): State<SharedApi>,
-    CallerScope(scope): CallerScope,
-    QueryParams(filter): QueryParams<TailFilter>,
+    caller: Caller,
+    QueryParams(query): QueryParams<TailQuery>,
 ) -> Response {
-    let filter = TailFilter { scope, ..filter };
     let context = &api.context;
     let (heartbeat, drain) = (context.settings.heartbeat, api.drain.clone());
-    reply::json_lines(lines(&context.feed, filter, heartbeat, drain))
+    let shows_personal = caller.shows_personal;
+    let view = FeedView { query, scope: caller.sites, shows_personal };
+    reply::json_lines(lines(&context.feed, view, heartbeat, drain))
 }
 
-impl TailFilter {
-    /// Returns true if the watcher gets it. An accepted event belongs to every destination of its site.
-    fn matches(&self, happening: &FeedEvent) -> bool {
-        let (site, destination) = match happening {
-            FeedEvent::Accepted { site, .. } => (site, None),
-            FeedEvent::Settled { site, destination, .. }
-            | FeedEvent::Held { site, destination, .. }
-            | FeedEvent::Called { site, destination, .. } => (site, Some(destination)),
-        };
-        let is = |wanted: &Option<String>, name: &Arc<str>| {
-            wanted.as_deref().is_none_or(|wanted| wanted == &**name)
-        };
-        self.scope.may_see(site)
-            && is(&self.site, site)
-            && destination.is_none_or(|name| is(&self.destination, name))
-    }
+/// The part of the feed that one watcher gets.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FeedView {
+    pub(super) query: TailQuery,
+    /// The sites that the watcher may see.
+    pub(super) scope: SiteScope,
+    /// True if personal data is not masked.
+    pub(super) shows_personal: bool,
 }
 
-struct TailWatcher {
-    receiver: Receiver<Arc<FeedEvent>>,
-    filter: TailFilter,
+struct TailStream {
+    watcher: FeedWatcher,
+    filter: FeedFilter,
+    shows_personal: bool,
+    /// The lines before the live ones.
+    recent: VecDeque<String>,
     heartbeat: Interval,
     drain: CancellationToken,
 }
 
-/// The happenings from now on, one a line, with an empty line every `heartbeat`; ends on `drain`. A
+/// The happenings that the view selects, one a line, with an empty line every `heartbeat`; ends on `drain`. A
 /// watcher that is too slow gets the number of missed entries.
 pub(super) fn lines(
     feed: &LiveFeed,
-    filter: TailFilter,
+    view: FeedView,
     heartbeat: Duration,
     drain: CancellationToken,
 ) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> + use<> {
     let mut heartbeat = interval(heartbeat.max(Duration::from_millis(1)));
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let FeedView { query, scope, shows_personal } = view;
+    let (watcher, recent) = feed.watch_with_recent();
+    let backlog = query.backlog;
+    let filter = FeedFilter::new(query, scope);
     // The first tick is immediate: it tells the watcher that it is connected.
-    let watcher = TailWatcher { receiver: feed.watch(), filter, heartbeat, drain };
-    stream::unfold(watcher, |mut watcher| async move {
-        let line = watcher.next_line().await?;
-        Some((Ok(Frame::data(Bytes::from(line))), watcher))
+    let recent_lines = VecDeque::new();
+    let mut stream =
+        TailStream { watcher, filter, shows_personal, recent: recent_lines, heartbeat, drain };
+    if let Some(backlog) = backlog {
+        stream.fill(&recent, backlog);
+    }
+    stream::unfold(stream, |mut stream| async move {
+        let line = stream.next_line().await?;
+        Some((Ok(Frame::data(Bytes::from(line))), stream))
     })
 }
 
-impl TailWatcher {
+impl TailStream {
+    /// Selects the last of the recent happenings.
+    fn fill(&mut self, recent: &[Arc<FeedEvent>], backlog: usize) {
+        for happening in recent {
+            // In their order: lines without a name follow those with one.
+            if let Some(line) = self.line_of(happening) {
+                self.recent.push_back(line);
+                if self.recent.len() > backlog {
+                    self.recent.pop_front();
+                }
+            }
+        }
+        self.recent.push_back(json!({ "what": "live" }).to_string());
+    }
+
+    /// Returns the line of a happening, if the watcher gets it.
+    fn line_of(&mut self, happening: &FeedEvent) -> Option<String> {
+        if !self.filter.matches(happening, &self.watcher) {
+            return None;
+        }
+        if self.shows_personal {
+            return serde_json::to_string(happening).ok();
+        }
+        let mut value = serde_json::to_value(happening).ok()?;
+        mask_happening(&mut value);
+        Some(value.to_string())
+    }
+
     async fn next_line(&mut self) -> Option<String> {
+        if let Some(line) = self.recent.pop_front() {
+            return Some(line + "\n");
+        }
         loop {
             let line = tokio::select! {
                 () = self.drain.cancelled() => return None,
                 _ = self.heartbeat.tick() => return Some("\n".to_owned()),
-                received = self.receiver.recv() => match received {
-                    Ok(happening) if self.filter.matches(&happening) => {
-                        serde_json::to_string(&happening).ok()
-                    }
-                    Ok(_) => None,
+                received = self.watcher.recv() => match received {
+                    Ok(happening) => self.line_of(&happening),
                     Err(RecvError::Lagged(count)) => {
                         Some(json!({ "what": "missed", "count": count }).to_string())
                     }

@@ -6,17 +6,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use super::running_settings::RunningSettings;
 use super::subjects::SubjectService;
 use super::test_event::TestEvent;
 use crate::admin::{
     AdminControl, AdminSendError, AdminSendReceipt, DestinationSummary, ExportPage, ForgetReport,
-    ReaderSummary, SettingsWarning, SiteSummary, SubjectError, TestEventError,
+    ReaderSummary, RehearsalError, RehearsedInput, SettingsWarning, SiteSummary, SubjectError,
+    TestEventError,
 };
 use crate::config::{expiry_warning, gateway_warnings, needs_restart, site_warnings};
-use crate::gateway::{Gateway, OperatorSendError, OperatorSendReceipt};
+use crate::gateway::{self, Gateway, OperatorSendError, OperatorSendReceipt};
+use crate::rehearsal::{self, EventRehearsal};
 use tagway_core::clock::SharedClock;
+use tagway_core::event::Event;
+use tagway_core::feed::remove_trace_parameter;
 use tagway_core::metrics::Metrics;
 use tagway_delivery::{
     DeliveryDispatcher, DestinationInspection, DestinationStatus, FailedAttempt, MatchQuality,
@@ -24,7 +29,7 @@ use tagway_delivery::{
 };
 use tagway_pages::script::compose::snippet;
 use tagway_pages::script::proxy::{ScriptDiff, ScriptPinError, ScriptProxy, ScriptSummary};
-use tagway_settings::EffectiveSetting;
+use tagway_settings::{EffectiveSetting, SecretRedactor};
 use tagway_storage::journal::{AppendOutcome, ReaderId, ReaderPause, SubjectCursor};
 use tagway_storage::profile::{ProfilePage, ProfileSearch};
 
@@ -37,7 +42,13 @@ pub(super) struct AppAdminControl {
     settings: RunningSettings,
     metrics: Arc<Metrics>,
     clock: SharedClock,
+    redaction: SecretRedactor,
+    /// The rehearsals at once.
+    rehearsals: Semaphore,
 }
+
+/// The most rehearsals at once: vendors' code and templates may take some milliseconds each.
+const REHEARSALS: usize = 2;
 
 /// The longest wait of a scrape for the accounts: while a disk hangs, the metrics show those of the
 /// last scrape.
@@ -49,9 +60,20 @@ impl AppAdminControl {
         dispatcher: Arc<DeliveryDispatcher>,
         subjects: Arc<SubjectService>,
         (scripts, settings): (ScriptProxy, RunningSettings),
-        (metrics, clock): (Arc<Metrics>, SharedClock),
+        (metrics, clock, redaction): (Arc<Metrics>, SharedClock, SecretRedactor),
     ) -> Self {
-        Self { gateway, dispatcher, subjects, scripts, settings, metrics, clock }
+        let rehearsals = Semaphore::new(REHEARSALS);
+        Self {
+            gateway,
+            dispatcher,
+            subjects,
+            scripts,
+            settings,
+            metrics,
+            clock,
+            redaction,
+            rehearsals,
+        }
     }
 
     /// Checks that the site is configured: the journal would give a number to an unknown one.
@@ -78,6 +100,48 @@ impl AdminControl for AppAdminControl {
     ) -> Result<AdminSendReceipt, AdminSendError> {
         let message = event.to_string();
         send_receipt(self.gateway.send(site, message.as_bytes()).await)
+    }
+
+    async fn rehearse(
+        &self,
+        site: &str,
+        input: RehearsedInput,
+        destinations: &[String],
+    ) -> Result<Vec<EventRehearsal>, RehearsalError> {
+        // The semaphore is never closed; callers wait within the limit of connections.
+        let _turn = self.rehearsals.acquire().await.ok();
+        let invalid = |text: &str| RehearsalError::Invalid(text.to_owned());
+        let (seq, event) = match input {
+            RehearsedInput::Record { seq, body } => {
+                let event = serde_json::from_slice(&body);
+                (seq, event.map_err(|_damaged| invalid("its record is not readable"))?)
+            }
+            RehearsedInput::Message(message) => {
+                let event = self.gateway.dry_run(site, message.to_string().as_bytes());
+                let event = event.map_err(|error| match error {
+                    gateway::OperatorSendError::UnknownSite => RehearsalError::Unknown,
+                    other => RehearsalError::Invalid(other.to_string()),
+                })?;
+                (0, event.event)
+            }
+        };
+        let mut rehearsals = Vec::new();
+        for settings in self.dispatcher.settings_of(site) {
+            if !destinations.iter().any(|name| **name == *settings.name) {
+                continue;
+            }
+            let mut event: Event = event.clone();
+            settings.privacy.protect(&mut event);
+            remove_trace_parameter(&mut event);
+            let enriched = self.subjects.enrich(site, seq, event).await?;
+            let now = self.clock.now();
+            rehearsals.push(rehearsal::rehearse(&settings, enriched, now, &self.redaction).await);
+        }
+        Ok(rehearsals)
+    }
+
+    fn trace_link(&self, site: &str, trace: &str, until: Timestamp) -> Option<String> {
+        self.gateway.trace_link(site, trace, until)
     }
 
     async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError> {

@@ -209,13 +209,14 @@ impl TagwayApp {
         let context = admin::AdminContext {
             settings: settings.admin.clone(),
             journal: self.journal.clone(),
+            search: self.journal.clone(),
             feed: self.feed.clone(),
             control: Arc::new(AppAdminControl::new(
                 self.gateway.clone(),
                 self.dispatcher.clone(),
                 self.subjects.clone(),
                 (self.scripts.clone(), self.settings.clone()),
-                (self.metrics.clone(), self.clock.clone()),
+                (self.metrics.clone(), self.clock.clone(), settings.redaction.clone()),
             )),
             readiness: self.readiness.clone(),
             segments: self.segments.clone(),

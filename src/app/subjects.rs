@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{ExportPage, ForgetReport, ReaderSummary, SubjectError};
+use crate::admin::{ExportPage, ForgetReport, ReaderSummary, RehearsalError, SubjectError};
 use crate::gateway::{ErasureError, PersonErasure};
+use tagway_core::event::{EnrichedEvent, Event, ProfileView};
 use tagway_storage::journal::{
     Journal, JournalError, PersonNameDigest, PersonNameKind, SiteId, SqliteJournal, SubjectCursor,
     SubjectRecord, SubjectRights as _, UnfinishedErasure,
@@ -95,6 +96,25 @@ impl SubjectService {
                 }
             }
         }
+    }
+
+    /// Returns an event of a site with its visitor's profile as it is now.
+    pub(super) async fn enrich(
+        &self,
+        site: &str,
+        seq: u64,
+        event: Event,
+    ) -> Result<EnrichedEvent, RehearsalError> {
+        let site = self.journal.site(site).await;
+        let site = site.map_err(|error| RehearsalError::Profiles(Box::new(error)))?;
+        let event = Arc::new(event);
+        let found = self.profiles.lookup(site, std::slice::from_ref(&event), true).await;
+        let found = found.map_err(|error| RehearsalError::Profiles(Box::new(error)))?;
+        let (view, computed) = match found.into_iter().next() {
+            Some(profile) => (profile.view, profile.computed),
+            None => (Arc::new(ProfileView::default()), None),
+        };
+        Ok(EnrichedEvent::new(seq, event, view).with_computed(computed))
     }
 
     /// Suppresses these people and erases them together. Continues to its end even if the caller leaves.

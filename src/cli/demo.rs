@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::serve::{block_on_all_cores, stop_signal};
@@ -17,7 +16,7 @@ use crate::config::{self, ConfigSource};
 use crate::log;
 use tagway_console::account::ConsoleAccounts;
 use tagway_core::clock::{SharedClock, SystemClock};
-use tagway_core::feed::FeedEvent;
+use tagway_core::feed::FeedWatcher;
 use tagway_settings::{ConfigEnvironment, SecretRedactor};
 use tagway_simulator::vendors::VendorSimulator;
 use tagway_simulator::{DemoConsoleLink, DemoEndpoints, DemoGateway, DemoShop};
@@ -144,10 +143,7 @@ fn greeting(shop: SocketAddr, http: SocketAddr, admin: SocketAddr, options: &Dem
 }
 
 /// Prints the happenings. Ends when the output is closed.
-async fn narrate(
-    mut happenings: Receiver<Arc<FeedEvent>>,
-    colour: bool,
-) -> Result<(), CommandError> {
+async fn narrate(mut happenings: FeedWatcher, colour: bool) -> Result<(), CommandError> {
     loop {
         let happening = match happenings.recv().await {
             Ok(happening) => serde_json::to_value(&*happening),

@@ -1,30 +1,18 @@
 //! `tagway send --dry-run`: the exact requests that an event would cause, without sending them. Needs no
-//! running gateway. If the next request depends on the vendor's reply, its simulator replies.
+//! running gateway.
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use http::{HeaderValue, Request};
-use jiff::Timestamp;
-use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::{CommandError, block_on, print, render};
 use crate::config::{SiteSettings, TagwaySettings};
 use crate::gateway::{self, DryRunEvent};
+use crate::rehearsal::{self, EventRehearsal, RehearsedEnding, RehearsedRequest, SHOWN_CHARS};
 use tagway_core::clock::{Clock as _, SystemClock};
-use tagway_core::event::{DroppedFields, EnrichedEvent, Event, ProfileView};
-use tagway_delivery::{DestinationSettings, redact_secrets};
-use tagway_settings::{HIDDEN, SecretRedactor, SecretString};
-#[cfg(feature = "simulator")]
-use tagway_simulator::vendors::{InProcessVendor, SimulatorKind};
-use tagway_vendors::{
-    Outcome, OutcomeReason, VendorCall, VendorCallError, VendorReply, request_preview,
-};
-
-/// The longest request that is shown in full, in characters.
-const SHOWN_CHARS: usize = 100_000;
+use tagway_core::event::{DroppedFields, EnrichedEvent, ProfileView};
+use tagway_delivery::DestinationSettings;
+use tagway_vendors::OutcomeReason;
 
 /// Prints the requests for the event at each destination of the site, or at one.
 pub(super) fn run(
@@ -57,7 +45,11 @@ pub(super) fn run(
     for settings in chosen {
         let mut event = event.clone();
         settings.privacy.protect(&mut event);
-        block_on(dry_run_destination(settings, Arc::new(event), now, redaction))?;
+        let enriched = EnrichedEvent::new(1, Arc::new(event), Arc::new(ProfileView::default()));
+        let rehearsal = block_on(async {
+            Ok::<_, CommandError>(rehearsal::rehearse(settings, enriched, now, redaction).await)
+        })?;
+        print(&shown(&rehearsal))?;
     }
     Ok(())
 }
@@ -80,58 +72,43 @@ fn choose<'s>(
     }
 }
 
-async fn dry_run_destination(
-    settings: &DestinationSettings,
-    event: Arc<Event>,
-    now: Timestamp,
-    redaction: &SecretRedactor,
-) -> Result<(), CommandError> {
-    if settings.is_held_for_consent(&event) {
-        let needs = settings.filter.consent.join(",");
+/// A rehearsal, for people.
+fn shown(rehearsal: &EventRehearsal) -> String {
+    let name = &rehearsal.destination;
+    if let RehearsedEnding::Held(needs) = &rehearsal.ending {
+        let needs = needs.join(",");
         let advice = format!(
             "held until the visitor chooses; add --consent {needs} to send it with consent"
         );
-        return print(&format!("{}: {advice}\n\n", settings.name));
+        return format!("{name}: {advice}\n\n");
     }
-    let enriched = EnrichedEvent::new(1, event, Arc::new(ProfileView::default()));
-    for missing in settings.mapping.missing(enriched.clone()) {
-        let problem = redaction.excerpt(&missing.problem, SHOWN_CHARS);
-        let (place, problem) = (&missing.place, render::escape(&problem, SHOWN_CHARS));
-        print(&format!("{}: mapping.{place}: {problem}\n", settings.name))?;
+    let mut out = String::new();
+    for missing in &rehearsal.problems {
+        let problem = render::escape(&missing.problem, SHOWN_CHARS);
+        out.push_str(&format!("{name}: mapping.{}: {problem}\n", missing.place));
     }
-    let (enriched, screening) = settings.admit(enriched, now);
-    let dropped = dropped(enriched.dropped_fields());
-    let outcome = match screening {
-        Err(outcome) => Some(outcome),
-        Ok(()) => {
-            let stage = DryRunCall {
-                #[cfg(feature = "simulator")]
-                vendor: SimulatorKind::of_vendor(settings.vendor).map(InProcessVendor::trusting),
-                secrets: settings.destination.secrets(),
-                redaction: redaction.clone(),
-                now,
-                requests: Mutex::default(),
-            };
-            let outcomes = settings.destination.deliver(&[enriched], &stage).await;
-            for request in stage.requests.into_inner() {
-                print(&format!("{request}\n"))?;
-            }
-            outcomes.into_iter().next()
-        }
+    for request in &rehearsal.requests {
+        out.push_str(&request_text(request));
+        out.push('\n');
+    }
+    let ending = match (rehearsal.outcome(), rehearsal.reason()) {
+        ("sent", _) if rehearsal.ending == RehearsedEnding::Ended(None) => "no outcome".to_owned(),
+        (_, None) => "would be delivered".to_owned(),
+        ("retry", Some(reason)) => describe_reason("would be tried again", reason),
+        ("paused", Some(reason)) => describe_reason("would pause", reason),
+        (word, Some(reason)) => describe_reason(word, reason),
     };
-    let ending = match &outcome {
-        None => "no outcome".to_owned(),
-        Some(Outcome::Delivered) => "would be delivered".to_owned(),
-        Some(Outcome::Skipped(reason)) => describe_reason(redaction, "skipped", reason),
-        Some(Outcome::Dead(reason) | Outcome::Refused(reason)) => {
-            describe_reason(redaction, "dead", reason)
-        }
-        Some(Outcome::Retry { reason, .. } | Outcome::Throttled { reason, .. }) => {
-            describe_reason(redaction, "would be tried again", reason)
-        }
-        Some(Outcome::Unauthorised(reason)) => describe_reason(redaction, "would pause", reason),
-    };
-    print(&format!("{}: {ending}\n{dropped}\n", settings.name))
+    out + &format!("{name}: {ending}\n{}\n", dropped(&rehearsal.dropped))
+}
+
+/// A request, one line for each of its own.
+fn request_text(request: &RehearsedRequest) -> String {
+    let RehearsedRequest { method, url, headers, body } = request;
+    let headers: String =
+        headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+    let text = format!("{method} {url}\n{headers}\n{body}\n");
+    let lines = text.lines().map(|line| render::escape(line, SHOWN_CHARS));
+    lines.collect::<Vec<_>>().join("\n") + "\n"
 }
 
 /// A line for each field that the destination does not receive.
@@ -143,63 +120,9 @@ fn dropped(fields: &DroppedFields) -> String {
     lines.map(|line| format!("  dropped: {line}\n")).collect()
 }
 
-fn describe_reason(redaction: &SecretRedactor, word: &str, reason: &OutcomeReason) -> String {
-    let detail = reason.detail.as_deref().unwrap_or_default();
-    let detail = render::escape(&redaction.excerpt(detail, SHOWN_CHARS), SHOWN_CHARS);
+fn describe_reason(word: &str, reason: &OutcomeReason) -> String {
+    let detail = render::escape(reason.detail.as_deref().unwrap_or_default(), SHOWN_CHARS);
     format!("{word} ({} {detail})", reason.code).replace(" )", ")")
-}
-
-/// Records the requests, and replies for the vendor: as its simulator, or with an empty success where there is none.
-struct DryRunCall {
-    #[cfg(feature = "simulator")]
-    vendor: Option<InProcessVendor>,
-    secrets: Vec<SecretString>,
-    redaction: SecretRedactor,
-    now: Timestamp,
-    requests: Mutex<Vec<String>>,
-}
-
-impl DryRunCall {
-    #[cfg(feature = "simulator")]
-    fn reply(&self, request: &Request<Bytes>) -> http::Response<Bytes> {
-        let vendor = self.vendor.as_ref();
-        vendor.map(|vendor| vendor.answer(request, self.now)).unwrap_or_default()
-    }
-
-    #[cfg(not(feature = "simulator"))]
-    fn reply(&self, _request: &Request<Bytes>) -> http::Response<Bytes> {
-        http::Response::default()
-    }
-}
-
-#[async_trait]
-impl VendorCall for DryRunCall {
-    async fn call(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
-        let shown = request_preview::request(&without_sensitive_fields(&request));
-        let text = redact_secrets(&self.secrets, self.redaction.redact(&shown).into_owned());
-        let lines = text.lines().map(|line| render::escape(line, SHOWN_CHARS));
-        let text = lines.collect::<Vec<_>>().join("\n");
-        self.requests.lock().push(text);
-        let (head, body) = self.reply(&request).into_parts();
-        Ok(VendorReply { status: head.status, headers: head.headers, body })
-    }
-
-    fn register_secret(&self, secret: &SecretString) {
-        self.redaction.add_issued(secret);
-    }
-
-    fn now(&self) -> Timestamp {
-        self.now
-    }
-}
-
-/// The request with the vendor's sensitive fields hidden.
-fn without_sensitive_fields(request: &Request<Bytes>) -> Request<Bytes> {
-    let mut request = request.clone();
-    for value in request.headers_mut().values_mut().filter(|value| value.is_sensitive()) {
-        *value = HeaderValue::from_static(HIDDEN);
-    }
-    request
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub fn render(happening: &Value, colour: bool) -> String {
             let count = happening.get("count").and_then(Value::as_u64).unwrap_or_default();
             ink.paint(YELLOW, &format!("... {count} entries missed: too many to show")) + "\n"
         }
+        "live" => ink.paint(DIM, "-- from now on --") + "\n",
         _ => format!("{}\n", escape(&happening.to_string(), BODY_CHARS)),
     }
 }
@@ -156,15 +157,16 @@ pub(super) fn diff_line(line: &str, colour: bool) -> String {
 fn accepted(happening: &Value, ink: TerminalColour) -> String {
     let event = escape(text(happening, "event"), NAME_CHARS);
     let place = format!("{} #{}", name(happening, "site"), seq(happening));
+    let bot = happening.get("bot").and_then(Value::as_u64).map(|score| format!("bot {score}"));
+    let about = ["format", "page", "visitor", "country"].map(|key| name(happening, key));
+    let about = about.into_iter().chain(bot).chain([name(happening, "message_id")]);
+    let about: Vec<String> = about.filter(|text| !text.is_empty()).collect();
     format!(
         "{}  {}  {}  {}\n",
         ink.paint(DIM, &time(happening)),
         ink.paint(CYAN, &place),
         ink.paint(BOLD, &event),
-        ink.paint(
-            DIM,
-            &format!("{}  {}", name(happening, "format"), name(happening, "message_id"))
-        ),
+        ink.paint(DIM, &about.join("  ")),
     )
 }
 
@@ -216,6 +218,10 @@ fn settled(happening: &Value, ink: TerminalColour) -> String {
     let detail = escape(text(happening, "detail"), BODY_CHARS);
     if !detail.is_empty() {
         words.push(ink.paint(DIM, &format!("({detail})")));
+    }
+    let attempt = happening.get("attempt").and_then(Value::as_u64).unwrap_or_default();
+    if attempt > 1 {
+        words.push(ink.paint(DIM, &format!("try {attempt}")));
     }
     let destination = ink.paint(CYAN, &name(happening, "destination"));
     let mut out = format!("    {destination} #{}  {}\n", seq(happening), words.join(" "));
@@ -286,6 +292,14 @@ mod tests {
             render(&accepted, false),
             "10:00:00.250  shop #12  Order Completed  segment  m1\n"
         );
+        let seen = json!({"what": "accepted", "at": "2026-11-23T10:00:00.25Z", "site": "shop", "seq": 12,
+            "message_id": "m1", "event": "page", "format": "sdk", "source": "sdk", "page": "/cart",
+            "visitor": "3f2504e0…", "bot": 80, "country": "CH", "consent": null});
+        assert_eq!(
+            render(&seen, false),
+            "10:00:00.250  shop #12  page  sdk  /cart  3f2504e0…  CH  bot 80  m1\n"
+        );
+        assert_eq!(render(&json!({"what": "live"}), false), "-- from now on --\n");
         let called = json!({"what": "called", "destination": "ga4", "seqs": [1, 2, 3, 4, 5, 6, 7],
             "request": "POST https://v.example/c", "body": "{}", "status": 204, "reply": "",
             "milliseconds": 35});
@@ -295,8 +309,11 @@ mod tests {
              > {}\n"
         );
         let settled = json!({"what": "settled", "destination": "ga4", "seq": 12,
-            "outcome": "skipped", "reason": "no_client_id", "detail": "none"});
+            "outcome": "skipped", "reason": "no_client_id", "detail": "none", "attempt": 0});
         assert_eq!(render(&settled, false), "    ga4 #12  skipped no_client_id (none)\n");
+        let retried = json!({"what": "settled", "destination": "ga4", "seq": 12, "outcome": "retry",
+            "reason": "unreachable", "attempt": 3, "milliseconds": 10});
+        assert_eq!(render(&retried, false), "    ga4 #12  retry unreachable try 3\n");
         let partial = json!({"what": "settled", "destination": "ga4", "seq": 12, "outcome": "delivered",
             "dropped": ["\u{1b}a (nested)", "b (too_long)"]});
         let expected = "    ga4 #12  delivered\n        dropped \\u{1b}a (nested), b (too_long)\n";
@@ -313,6 +330,9 @@ mod tests {
                 "site",
                 "event",
                 "format",
+                "page",
+                "visitor",
+                "country",
                 "message_id",
                 "destination",
                 "request",

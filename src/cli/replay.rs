@@ -48,7 +48,7 @@ pub(super) fn run(origin: &ConfigSource, options: ReplayArgs) -> Result<(), Comm
         if plan.get("count").and_then(Value::as_u64) == Some(0) {
             return Ok(());
         }
-        if !options.yes && !confirm()? {
+        if !options.yes && !confirm("replay them?", "replay")? {
             print_error("nothing was replayed");
             return Err(CommandError::Reported);
         }
@@ -84,14 +84,14 @@ fn shown(plan: &Value, (from, to): (Timestamp, Timestamp), name: &str) -> String
     out
 }
 
-/// Asks on the terminal. Without a terminal it is an error.
-fn confirm() -> Result<bool, CommandError> {
+/// Asks on the terminal. Without a terminal it is an error; `act` is the verb of its cure.
+pub(super) fn confirm(question: &str, act: &str) -> Result<bool, CommandError> {
     let mut answer = String::new();
     if !std::io::stdin().is_terminal() {
-        let message = "no terminal for the confirmation: use --yes to replay without it";
-        return Err(CommandError::Usage(message.to_owned()));
+        let message = format!("no terminal for the confirmation: use --yes to {act} without it");
+        return Err(CommandError::Usage(message));
     }
-    print("replay them? [y/N] ")?;
+    print(&format!("{question} [y/N] "))?;
     std::io::stdin().read_line(&mut answer).context("the terminal")?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

@@ -14,6 +14,27 @@ pub(super) struct TailFeedArgs {
     /// Only this destination.
     #[arg(long)]
     destination: Option<String>,
+    /// Only events with these names: patterns with * and ?, separated by commas; "!x" excludes.
+    #[arg(long, value_name = "NAMES")]
+    event: Option<String>,
+    /// Only outcomes of this kind: delivered, skipped, dead or retry.
+    #[arg(long)]
+    outcome: Option<String>,
+    /// Only outcomes with this reason's code.
+    #[arg(long, value_name = "CODE")]
+    reason: Option<String>,
+    /// Only events of this visitor: an id, or the beginning that lines show.
+    #[arg(long, value_name = "ID")]
+    visitor: Option<String>,
+    /// Only events of this kind of sender: sdk, shim, vendor_tag, api, pixel, server or segment.
+    #[arg(long)]
+    source: Option<String>,
+    /// Only events of this trace.
+    #[arg(long, value_name = "ID")]
+    trace: Option<String>,
+    /// Begin with this number of recent lines, at most 500: they are kept while somebody watches, and 10 minutes more.
+    #[arg(long, value_name = "LINES")]
+    backlog: Option<usize>,
     /// One JSON object per line instead of text.
     #[arg(long)]
     json: bool,
@@ -24,11 +45,22 @@ pub(super) struct TailFeedArgs {
 pub(super) fn run(origin: &ConfigSource, options: TailFeedArgs) -> Result<(), CommandError> {
     let client = AdminClient::new(origin, &options.reach)?;
     let colour = colours(origin, &std::io::stdout());
-    let path = format!(
-        "/api/v1/tail?site={}&destination={}",
-        encode(options.site.as_deref().unwrap_or_default()),
-        encode(options.destination.as_deref().unwrap_or_default()),
-    );
+    let backlog = options.backlog.map(|lines| lines.to_string());
+    let filters = [
+        ("site", &options.site),
+        ("destination", &options.destination),
+        ("event", &options.event),
+        ("outcome", &options.outcome),
+        ("reason", &options.reason),
+        ("visitor", &options.visitor),
+        ("source", &options.source),
+        ("trace", &options.trace),
+        ("backlog", &backlog),
+    ];
+    let given = filters.iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+    let query: Vec<String> =
+        given.map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    let path = format!("/api/v1/tail?{}", query.join("&"));
     block_on(async {
         let mut lines = client.lines(&path).await?;
         while let Some(happening) = lines.next().await? {

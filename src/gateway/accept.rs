@@ -9,11 +9,11 @@ use super::answer::AcceptOutcome;
 use super::bot_policy::CallerClass;
 use super::budget::{BudgetShare, SMALL_BODY_EVENTS};
 use super::decode::{JudgedMessages, MessageDraft, RejectionCode};
+use super::feed_entry::{DraftSummary, FeedEntry, following};
 use super::rejection::RequestRejection;
 use super::route::GatewayRoute;
 use super::{SiteRequest, binding, head};
 use tagway_core::event::{Event, EventFacts, EventKind, RawJsonObject};
-use tagway_core::feed::FeedEvent;
 use tagway_core::privacy::{self, BrowserSignals};
 use tagway_core::visitor::{self, RecognisedVisitor, StoragePermissions, VisitorRequest};
 use tagway_storage::journal::{
@@ -84,8 +84,8 @@ pub(super) struct RequestFacts {
 #[derive(Default)]
 struct PreparedRecords {
     records: Vec<NewJournalRecord>,
-    /// The ids and names of events, for watchers of the live feed.
-    feed_entries: Vec<(String, String)>,
+    /// The events for watchers of the live feed and for traces: one for each record, or none at all.
+    feed_entries: Vec<FeedEntry>,
     /// The groups of ids seen together, to be remembered once the records are durable.
     groups: Vec<u64>,
     /// The number of messages of forgotten people.
@@ -136,7 +136,7 @@ impl SiteRequest<'_> {
             sender,
             anonymizes_ip,
         };
-        let PreparedRecords { records, feed_entries: entries, groups, forgotten } =
+        let PreparedRecords { records, feed_entries, groups, forgotten } =
             self.compose(drafts, &observed, &mut rejected, came).await?;
         self.count_rejected(&rejected);
         self.count_forgotten(forgotten);
@@ -149,18 +149,13 @@ impl SiteRequest<'_> {
         }
         // From here on the journal limits the records that wait for it.
         drop(share);
-        let appended = self.gateway.journal.append_counted(records, self.counter()).await?;
+        let count = following(&self.gateway.feed, &feed_entries, self.counter());
+        let appended = self.gateway.journal.append_counted(records, count).await?;
         self.gateway.identity_groups.remember(groups);
-        for ((message_id, event), appended) in entries.into_iter().zip(&appended) {
+        for (entry, appended) in feed_entries.into_iter().zip(&appended) {
             let AppendOutcome::New { seq } = *appended else { continue };
-            self.gateway.feed.publish(|| FeedEvent::Accepted {
-                at: self.received_at,
-                site: self.site.name.clone(),
-                seq,
-                message_id,
-                event,
-                format: self.route.format().to_owned(),
-            });
+            let arrival = (self.received_at, self.route.format());
+            self.gateway.publish_accepted((&self.site.name, seq), entry, arrival);
         }
         Ok(AcceptOutcome { rejected, set_cookies })
     }
@@ -178,7 +173,7 @@ impl SiteRequest<'_> {
         // The observations go into every record, and count towards its limit.
         let mut bytes = 0_usize;
         // Checked once: otherwise a watcher who connects in between would get events under others' names.
-        let is_watched = self.gateway.feed.is_watched();
+        let is_described = self.gateway.describes_events();
         for (number, draft) in drafts.into_iter().enumerate() {
             if number % SMALL_BODY_EVENTS == SMALL_BODY_EVENTS - 1 {
                 tokio::task::yield_now().await;
@@ -190,6 +185,7 @@ impl SiteRequest<'_> {
                 composed.forgotten += 1;
                 continue;
             }
+            let summary = is_described.then(|| DraftSummary::of(&draft));
             let (event, message) = match observed.complete(draft, &self.site.name) {
                 Ok(completed) => completed,
                 Err((message_id, reason)) => {
@@ -214,8 +210,10 @@ impl SiteRequest<'_> {
                 composed.groups.push(group);
             }
             composed.records.push(record);
-            if is_watched {
-                composed.feed_entries.push((event.message_id.clone(), event.label().to_owned()));
+            if let Some(summary) = summary {
+                let now = self.received_at;
+                let entry = self.gateway.describe_event(self.site, &event, &summary, now);
+                composed.feed_entries.push(entry);
             }
         }
         Ok(composed)

@@ -21,6 +21,7 @@ mod credentials;
 pub mod decode;
 mod erasure;
 mod fair;
+mod feed_entry;
 mod head;
 #[cfg(test)]
 mod hostile_tests;
@@ -42,9 +43,11 @@ mod routes;
 mod server_tests;
 mod settings;
 mod shared_paths;
+mod signed_link;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod trace_link;
 mod vendor_cookies;
 mod volume;
 #[cfg(test)]

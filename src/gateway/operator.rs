@@ -6,11 +6,12 @@ use jiff::Timestamp;
 
 use super::accept::{RequestFacts, SenderKind, record};
 use super::decode::{self, DecodeContext, JudgedMessages};
+use super::feed_entry::{DraftSummary, following};
 use super::rejection::RequestRejection;
 use super::settings::GatewayLimits;
+use super::snapshot::GatewaySite;
 use super::{Gateway, GatewaySiteSettings, head};
 use tagway_core::event::{Event, EventFacts, RawJsonObject};
-use tagway_core::feed::FeedEvent;
 use tagway_storage::journal::{AppendError, AppendOutcome, MessageKey};
 
 /// The receipt of an event that an operator sent.
@@ -106,14 +107,22 @@ pub fn dry_run_event(
     message: &[u8],
     now: Timestamp,
 ) -> Result<DryRunEvent, OperatorSendError> {
-    let anonymizes_ip = site.privacy.anonymizes_ip();
     let terms = SiteMessageRules {
         name: "",
         limits,
         placeholder_ids: &site.placeholder_ids,
-        anonymizes_ip,
+        anonymizes_ip: site.privacy.anonymizes_ip(),
     };
-    let OperatorMessage { event, unread, .. } = read(&terms, message, head::to_millisecond(now))?;
+    rehearse_message(&terms, message, now)
+}
+
+/// Returns the event that a message would become.
+fn rehearse_message(
+    terms: &SiteMessageRules<'_>,
+    message: &[u8],
+    now: Timestamp,
+) -> Result<DryRunEvent, OperatorSendError> {
+    let OperatorMessage { event, unread, .. } = read(terms, message, head::to_millisecond(now))?;
     let record = serde_json::to_value(&event)
         .map_err(|_impossible| OperatorSendError::Invalid("malformed"))?;
     let event = serde_json::from_value(record);
@@ -121,7 +130,29 @@ pub fn dry_run_event(
     Ok(DryRunEvent { event, unread })
 }
 
+impl GatewaySite {
+    fn message_rules<'a>(&'a self, limits: &'a GatewayLimits) -> SiteMessageRules<'a> {
+        SiteMessageRules {
+            name: &self.name,
+            limits,
+            placeholder_ids: &self.placeholder_ids,
+            anonymizes_ip: self.privacy.anonymizes_ip(),
+        }
+    }
+}
+
 impl Gateway {
+    /// Returns the event that a message would become at a site if it was sent now. Nothing is stored.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the site is unknown, or the message cannot be accepted.
+    pub fn dry_run(&self, site: &str, message: &[u8]) -> Result<DryRunEvent, OperatorSendError> {
+        let snapshot = self.snapshot.load_full();
+        let site = snapshot.named(site).ok_or(OperatorSendError::UnknownSite)?;
+        rehearse_message(&site.message_rules(&snapshot.limits), message, self.clock.now())
+    }
+
     /// Accepts a message for a site as if one of its servers had sent it.
     ///
     /// # Errors
@@ -158,14 +189,8 @@ impl Gateway {
         let snapshot = self.snapshot.load_full();
         let site = snapshot.named(site).ok_or(OperatorSendError::UnknownSite)?;
         let received_at = head::to_millisecond(self.clock.now());
-        let terms = SiteMessageRules {
-            name: &site.name,
-            limits: &snapshot.limits,
-            placeholder_ids: &site.placeholder_ids,
-            anonymizes_ip: site.privacy.anonymizes_ip(),
-        };
         let OperatorMessage { mut event, key, has_traits, unread } =
-            read(&terms, message, received_at)?;
+            read(&site.message_rules(&snapshot.limits), message, received_at)?;
         event.facts.test_of = test_of.map(str::to_owned);
         self.count_unread(site, unread);
         let record = record(site.id, key, &event, has_traits)
@@ -173,17 +198,18 @@ impl Gateway {
         if self.suppression_list.matches_body(site.id, &record.body) {
             return Err(OperatorSendError::Invalid("forgotten"));
         }
-        let appended = self.journal.append_counted(vec![record], self.sent_counter(&site.name));
+        let entry = self
+            .describes_events()
+            .then(|| self.describe_event(site, &event, &DraftSummary::default(), received_at));
+        let entries: Vec<_> = entry.into_iter().collect();
+        let count = following(&self.feed, &entries, self.sent_counter(&site.name));
+        let appended = self.journal.append_counted(vec![record], count);
         let appended = appended.await?.first().copied().unwrap_or(AppendOutcome::Duplicate);
         if let AppendOutcome::New { seq } = appended {
-            self.feed.publish(|| FeedEvent::Accepted {
-                at: received_at,
-                site: site.name.clone(),
-                seq,
-                message_id: event.message_id.clone(),
-                event: event.label().to_owned(),
-                format: event.facts.format.clone(),
-            });
+            for entry in entries {
+                let arrival = (received_at, event.facts.format.as_str());
+                self.publish_accepted((&site.name, seq), entry, arrival);
+            }
         }
         Ok(OperatorSendReceipt { appended, message_id: event.message_id })
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use url::Url;
 
 use super::budget::BodyBudget;
 use super::cors::CorsAllowedOrigins;
@@ -13,6 +14,7 @@ use super::mounts::{ActiveMount, VendorMount};
 use super::rejection::{RateLimitExceeded, RequestRejection};
 use super::route::GatewayRoute;
 use super::settings::{GatewayLimits, GatewaySiteSettings};
+use super::trace_link;
 use super::vendor_cookies::VendorCookieIssuer;
 use tagway_core::bots;
 use tagway_core::geo::GeoDatabase;
@@ -70,6 +72,8 @@ pub(super) struct GatewaySite {
     pub(super) id: SiteId,
     pub(super) name: SharedName,
     pub(super) origins: CorsAllowedOrigins,
+    /// The address of its first page, for links.
+    pub(super) first_page: Option<Url>,
     pub(super) write_key: Option<String>,
     pub(super) server_token: Option<SecretString>,
     pub(super) visitor: visitor::VisitorSettings,
@@ -193,6 +197,7 @@ impl GatewaySite {
             meters: SiteCounters::new(&name, metrics),
             name,
             origins: CorsAllowedOrigins::new(&settings.origins),
+            first_page: trace_link::first_page(&settings.origins, &settings.hosts),
             write_key: settings.write_key,
             server_token: settings.server_token,
             visitor,

@@ -23,6 +23,7 @@ mod harness;
 mod identity;
 mod intake;
 mod libraries;
+mod live;
 mod mutants;
 mod origin;
 mod origin_clients;

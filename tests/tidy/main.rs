@@ -18,7 +18,7 @@ use tagway_vendors::{REASONS, VENDORS};
 /// listed imports no other module of its package; `*` allows all.
 const IMPORTS: &[(&str, &str, &[&str])] = &[
     ("core", "event", &["values"]),
-    ("core", "feed", &["event"]),
+    ("core", "feed", &["event", "privacy"]),
     ("core", "visitor", &["event"]),
     ("core", "privacy", &["event", "values"]),
     ("core", "bots", &["event"]),
@@ -27,6 +27,7 @@ const IMPORTS: &[(&str, &str, &[&str])] = &[
     ("storage", "profile", &["journal", "postgres", "store"]),
     ("pages", "integrations", &["script"]),
     ("pages", "origin", &["script"]),
+    ("tagway", "admin", &["rehearsal"]),
     ("tagway", "config", &["admin", "gateway", "log"]),
     ("tagway", "app", &["*"]),
     ("tagway", "cli", &["*"]),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::context::WorkerContext;
 use tagway_core::event::{DroppedFields, EnrichedEvent, Event};
+use tagway_core::feed::remove_trace_parameter;
 use tagway_core::metrics::{AttemptLabels, DestinationLabels, FieldDropLabels, MappingRuleLabels};
 use tagway_storage::journal::{Ending, JournalRecord, OutcomeCause};
 use tagway_vendors::{Outcome, OutcomeReason};
@@ -20,6 +21,7 @@ impl WorkerContext {
         match serde_json::from_slice::<Event>(&record.body) {
             Ok(mut event) => {
                 self.settings.privacy.protect(&mut event);
+                remove_trace_parameter(&mut event);
                 Some(event)
             }
             // Erased, since its person was erased.

@@ -18,6 +18,8 @@ pub(super) struct AttemptedBatch {
     pub(super) batch: DeliveryBatch,
     pub(super) outcomes: Vec<Outcome>,
     pub(super) calls: Vec<Option<Arc<LastVendorCall>>>,
+    /// The duration of the last call.
+    pub(super) milliseconds: Option<u64>,
 }
 
 impl AttemptedBatch {
@@ -36,7 +38,7 @@ impl AttemptedBatch {
         let events: Vec<EnrichedEvent> = items.map(|(item, _)| item.event.clone()).collect();
         if events.is_empty() {
             let outcomes = insert_forgotten_outcomes(Vec::new(), &is_sent);
-            return Self { batch, outcomes, calls: Vec::new() };
+            return Self { batch, outcomes, calls: Vec::new(), milliseconds: None };
         }
         let seqs: Vec<u64> = batch.items.iter().map(|item| item.event.seq).collect();
         let section = match is_guarded {
@@ -62,11 +64,11 @@ impl AttemptedBatch {
             let seq = (!is_over).then_some(item.event.seq);
             seq.and_then(|seq| call.last_call(seq))
         });
-        let calls = calls.collect();
+        let (calls, milliseconds) = (calls.collect(), call.last_milliseconds());
         if let Some(section) = call.section.into_inner() {
             section.end().await;
         }
-        Self { batch, outcomes, calls }
+        Self { batch, outcomes, calls, milliseconds }
     }
 }
 

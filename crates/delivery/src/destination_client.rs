@@ -17,7 +17,7 @@ use super::egress::EgressClient;
 use super::exchange::{BatchExchanges, FailedAttemptLog};
 use tagway_core::clock::SharedClock;
 use tagway_core::event::EnrichedEvent;
-use tagway_core::feed::{FeedEvent, LiveFeed};
+use tagway_core::feed::{EventSubject, FeedEvent, LiveFeed};
 use tagway_core::metrics::{AttemptLabels, DestinationLabels, Metrics, OutcomeLabels};
 use tagway_settings::{HIDDEN, SecretRedactor, SecretString};
 use tagway_storage::journal::{EndedEvent, Ending, GuardedWork, LastVendorCall};
@@ -27,6 +27,9 @@ use tagway_vendors::{
 
 /// The most characters of a body in the live feed.
 const SHOWN_CHARS: usize = 4000;
+
+/// The most characters of a body that a trace keeps: whole requests, but for batches of large events.
+const TRACED_CHARS: usize = 100_000;
 
 /// The parts that all calls to one destination share.
 pub(super) struct DestinationClient {
@@ -86,6 +89,11 @@ impl BatchCaller {
         self.exchanges.last_call(seq, |text| self.client.stored_excerpt(text))
     }
 
+    /// Returns the duration of the last call about any event of the batch, if there was one.
+    pub(super) fn last_milliseconds(&self) -> Option<u64> {
+        self.exchanges.last_milliseconds()
+    }
+
     async fn send(&self, request: Request<Bytes>) -> Result<VendorReply, VendorCallError> {
         let line = &self.client;
         if let Some(throttle) = &line.throttle {
@@ -98,7 +106,7 @@ impl BatchCaller {
         if line.stop.is_cancelled() {
             return Err(VendorCallError::Stopping);
         }
-        let shown = line.feed.is_watched().then(|| line.request_excerpt(&request));
+        let shown = line.wants_call(&self.seqs).then(|| line.request_excerpt(&self.seqs, &request));
         // The body is shared; calls without events are not stored.
         let kept = (!self.seqs.is_empty()).then(|| (line.clock.now(), request.clone()));
         let started = Instant::now();
@@ -106,10 +114,11 @@ impl BatchCaller {
         let elapsed = started.elapsed();
         line.count(&result, elapsed);
         if let Some((at, request)) = kept {
-            self.exchanges.remember(at, self.seqs.len(), request, &result);
+            self.exchanges.remember(at, self.seqs.len(), request, (&result, elapsed));
         }
         if let Some(shown) = shown {
-            line.feed.publish(|| line.call_feed_event(&self.seqs, shown, &result, elapsed));
+            let call = || line.call_feed_event(&self.seqs, shown, &result, elapsed);
+            line.feed.publish(&line.labels.site, &self.seqs, call);
         }
         result
     }
@@ -148,6 +157,19 @@ struct RequestExcerpt {
     body: String,
     /// True if the reply must not be shown.
     hides_reply: bool,
+    /// The most characters of the reply.
+    chars: usize,
+}
+
+/// The result of a try of an event, or of its screening, as the live feed shows it.
+pub(super) struct PublishedOutcome<'o> {
+    pub(super) outcome: &'static str,
+    pub(super) reason: &'static str,
+    pub(super) detail: Option<&'o str>,
+    /// The number of tries, this one included.
+    pub(super) attempt: u32,
+    /// The duration of the last call.
+    pub(super) milliseconds: Option<u64>,
 }
 
 impl RequestExcerpt {
@@ -199,39 +221,38 @@ impl DestinationClient {
     }
 
     /// Publishes to the live feed that an event has ended, or is to be tried again.
-    pub(super) fn publish_outcome(
-        &self,
-        event: &EnrichedEvent,
-        outcome: &'static str,
-        reason: &'static str,
-        detail: Option<&str>,
-    ) {
-        self.feed.publish(|| FeedEvent::Settled {
+    pub(super) fn publish_outcome(&self, event: &EnrichedEvent, published: PublishedOutcome<'_>) {
+        let PublishedOutcome { outcome, reason, detail, attempt, milliseconds } = published;
+        self.feed.publish(&self.labels.site, &[event.seq], || FeedEvent::Settled {
             at: self.clock.now(),
             site: self.labels.site.clone(),
             destination: self.labels.destination.clone(),
             seq: event.seq,
-            message_id: event.event.message_id.clone(),
-            event: event.event.label().to_owned(),
+            subject: EventSubject::of(&event.event),
             outcome,
             reason,
             detail: detail.map(str::to_owned),
+            attempt,
+            milliseconds,
             dropped: event.dropped_fields().listed().iter().map(ToString::to_string).collect(),
         });
     }
 
-    fn request_excerpt(&self, request: &Request<Bytes>) -> RequestExcerpt {
-        let line = format!("{} {}", request.method(), request.uri());
-        RequestExcerpt {
-            request_line: self.feed_excerpt(line),
-            body: self.feed_excerpt(request_preview::body(request)),
-            hides_reply: request.extensions().get::<ConfidentialReply>().is_some(),
-        }
+    /// Returns true if the live feed shows a call about these events.
+    fn wants_call(&self, seqs: &[u64]) -> bool {
+        self.feed.wants(&self.labels.site, seqs)
     }
 
-    /// Returns the part of a text that the live feed shows.
-    fn feed_excerpt(&self, text: String) -> String {
-        self.cut(&text, SHOWN_CHARS)
+    fn request_excerpt(&self, seqs: &[u64], request: &Request<Bytes>) -> RequestExcerpt {
+        let line = format!("{} {}", request.method(), request.uri());
+        let is_traced = self.feed.traces().follows(&self.labels.site, seqs);
+        let chars = if is_traced { TRACED_CHARS } else { SHOWN_CHARS };
+        RequestExcerpt {
+            request_line: self.cut(&line, SHOWN_CHARS),
+            body: self.cut(&request_preview::body(request), chars),
+            hides_reply: request.extensions().get::<ConfidentialReply>().is_some(),
+            chars,
+        }
     }
 
     /// Returns the part of a text that is stored with an event.
@@ -261,7 +282,7 @@ impl DestinationClient {
             request: shown.request_line,
             body: shown.body,
             status,
-            reply: self.feed_excerpt(reply),
+            reply: self.cut(&reply, shown.chars),
             milliseconds: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -292,8 +313,8 @@ mod tests {
         let result =
             Ok(VendorReply { status, headers, body: Bytes::from_static(b"{\"token\":\"hush\"}") });
         let shown = |hides_reply| {
-            RequestExcerpt { request_line: String::new(), body: String::new(), hides_reply }
-                .reply(&result)
+            let (request_line, body) = (String::new(), String::new());
+            RequestExcerpt { request_line, body, hides_reply, chars: 100 }.reply(&result)
         };
         assert_eq!(shown(true), (Some(200), HIDDEN.to_owned()));
         assert!(shown(false).1.contains("hush"));

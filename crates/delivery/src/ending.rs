@@ -8,6 +8,7 @@ use super::activity::{CredentialState, DestinationFailure};
 use super::admission::to_ending;
 use super::attempt::AttemptedBatch;
 use super::context::WorkerContext;
+use super::destination_client::PublishedOutcome;
 use super::health::Health;
 use super::queue::{DeliveryBatch, Queue, QueuedEvent};
 use super::settlements::Settlements;
@@ -20,6 +21,8 @@ pub(super) struct BatchEnding<'w> {
     pub(super) health: &'w mut Health,
     pub(super) settlements: &'w mut Settlements,
     pub(super) now: Instant,
+    /// The duration of the batch's last call.
+    pub(super) milliseconds: Option<u64>,
 }
 
 /// An event that the vendor did not take, with the reason.
@@ -43,7 +46,7 @@ struct SortedOutcomes {
 impl BatchEnding<'_> {
     /// Handles the outcomes of a batch.
     pub(super) fn finish(mut self, attempted: AttemptedBatch) {
-        let AttemptedBatch { mut batch, mut outcomes, calls } = attempted;
+        let AttemptedBatch { mut batch, mut outcomes, calls, .. } = attempted;
         let client = &self.context.client;
         for ((item, outcome), call) in batch.items.iter().zip(&mut outcomes).zip(calls) {
             let is_skipped = matches!(outcome, Outcome::Skipped(_));
@@ -224,12 +227,22 @@ impl BatchEnding<'_> {
     }
 
     fn end(&mut self, item: &QueuedEvent, outcome: Outcome) {
-        self.settlements.end_publicly(&item.event, item.ended(to_ending(outcome)));
+        let ended = item.ended(to_ending(outcome));
+        self.settlements.end_publicly(&item.event, ended, self.milliseconds);
         self.queue.finish(item);
     }
 
     fn publish_retry(&self, item: &QueuedEvent, reason: &OutcomeReason) {
-        let (code, detail) = (reason.code, reason.detail.as_deref());
-        self.context.client.publish_outcome(&item.event, "retry", code, detail);
+        let client = &self.context.client;
+        // Recorded before: this try is counted.
+        let attempt = client.failures.get(item.event.seq).map_or(0, |failure| failure.attempts);
+        let published = PublishedOutcome {
+            outcome: "retry",
+            reason: reason.code,
+            detail: reason.detail.as_deref(),
+            attempt,
+            milliseconds: self.milliseconds,
+        };
+        client.publish_outcome(&item.event, published);
     }
 }

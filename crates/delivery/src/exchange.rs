@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
@@ -70,6 +71,8 @@ struct LatestExchanges {
     event: Option<u64>,
     of_event: HashMap<u64, Arc<CallExchange>>,
     of_batch: Option<Arc<CallExchange>>,
+    /// The duration of the last call.
+    elapsed: Option<Duration>,
 }
 
 impl BatchExchanges {
@@ -84,7 +87,7 @@ impl BatchExchanges {
         at: Timestamp,
         batch: usize,
         request: Request<Bytes>,
-        result: &Result<VendorReply, VendorCallError>,
+        (result, elapsed): (&Result<VendorReply, VendorCallError>, Duration),
     ) {
         let (status, reply) = match result {
             Ok(reply) if reply.body.len() > HELD_REPLY_BYTES => {
@@ -95,6 +98,7 @@ impl BatchExchanges {
             Err(error) => (None, error.to_string().into()),
         };
         let mut latest = self.0.lock();
+        latest.elapsed = Some(elapsed);
         let events = if latest.event.is_some() { 1 } else { batch };
         let rendered = OnceLock::new();
         let exchange = Arc::new(CallExchange { at, request, status, reply, events, rendered });
@@ -102,6 +106,12 @@ impl BatchExchanges {
             Some(seq) => drop(latest.of_event.insert(seq, exchange)),
             None => latest.of_batch = Some(exchange),
         }
+    }
+
+    /// Returns the duration of the last call in milliseconds, if there was one.
+    pub(super) fn last_milliseconds(&self) -> Option<u64> {
+        let elapsed = self.0.lock().elapsed?;
+        Some(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Returns the last call about an event, if there was one. `excerpt` returns the part of a text that is

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::context::{WorkerContext, guarded_item};
 use super::dead_report::DeadLetterReport;
+use super::destination_client::PublishedOutcome;
 use super::progress::ReaderProgress;
 use tagway_core::event::EnrichedEvent;
 use tagway_storage::journal::{
@@ -55,7 +56,31 @@ impl Settlements {
 
     /// Records the end of an event. The number of its tries is that before the last one; a dead letter gets
     /// the last call about it.
-    pub(super) fn end(&mut self, mut ended: EndedEvent) {
+    pub(super) fn end(&mut self, ended: EndedEvent) {
+        let ended = self.completed(ended);
+        self.record(ended);
+    }
+
+    /// Records the end of an event, and publishes it to the live feed. `milliseconds` is the duration of the last
+    /// call about it.
+    pub(super) fn end_publicly(
+        &mut self,
+        event: &EnrichedEvent,
+        ended: EndedEvent,
+        milliseconds: Option<u64>,
+    ) {
+        let ended = self.completed(ended);
+        let (reason, detail) = ended.ending.cause().map_or(("", None), |cause| {
+            (cause.code, Some(&*cause.detail).filter(|detail| !detail.is_empty()))
+        });
+        let (outcome, attempt) = (ended.ending.name(), ended.attempts);
+        let published = PublishedOutcome { outcome, reason, detail, attempt, milliseconds };
+        self.context.client.publish_outcome(event, published);
+        self.record(ended);
+    }
+
+    /// Returns the end with all tries, and a dead letter with the last call.
+    fn completed(&self, mut ended: EndedEvent) -> EndedEvent {
         if let Some(failure) = self.context.client.failures.take(ended.seq) {
             ended.attempts = failure.attempts;
             if let Ending::Dead(_, call @ None) = &mut ended.ending {
@@ -65,20 +90,15 @@ impl Settlements {
         if ended.ending == Ending::Delivered {
             ended.attempts = ended.attempts.saturating_add(1);
         }
+        ended
+    }
+
+    fn record(&mut self, ended: EndedEvent) {
         if !ended.was_parked {
             self.progress.complete(ended.seq, ended.seq);
         }
         self.ended.push(ended);
         self.schedule();
-    }
-
-    /// Records the end of an event, and publishes it to the live feed.
-    pub(super) fn end_publicly(&mut self, event: &EnrichedEvent, ended: EndedEvent) {
-        let (code, detail) = ended.ending.cause().map_or(("", None), |cause| {
-            (cause.code, Some(&*cause.detail).filter(|detail| !detail.is_empty()))
-        });
-        self.context.client.publish_outcome(event, ended.ending.name(), code, detail);
-        self.end(ended);
     }
 
     /// Records that an event is parked, or gets another time if it `was_parked`.

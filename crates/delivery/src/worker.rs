@@ -157,7 +157,8 @@ impl DeliveryWorker {
         };
         let is_probe = attempted.batch.is_probe;
         let Self { context, queue, health, settlements, .. } = self;
-        BatchEnding { context, queue, health, settlements, now: Instant::now() }.finish(attempted);
+        let (now, milliseconds) = (Instant::now(), attempted.milliseconds);
+        BatchEnding { context, queue, health, settlements, now, milliseconds }.finish(attempted);
         if is_probe {
             // A probe without a clear result must not be waited for.
             self.health.breaker.probe_lapsed(Instant::now());

@@ -21,7 +21,7 @@ const ENCODINGS: [TextEncoding; 3] =
     [TextEncoding::Percent, TextEncoding::Escapes, TextEncoding::Entities];
 
 /// A text with some encodings decoded.
-pub(super) struct DecodedText {
+pub struct DecodedText {
     bytes: Vec<u8>,
     /// The position of each byte in the original text, and its end after the last.
     places: Vec<usize>,
@@ -29,7 +29,7 @@ pub(super) struct DecodedText {
 
 impl DecodedText {
     /// Calls `look` with the text unchanged, and with each way to decode it that makes a difference.
-    pub(super) fn each_of(text: &str, mut look: impl FnMut(&Self)) {
+    pub fn each_of(text: &str, mut look: impl FnMut(&Self)) {
         let view = Self { bytes: text.as_bytes().to_vec(), places: (0..=text.len()).collect() };
         view.descend(MAX_DEPTH, &mut look);
     }
@@ -47,12 +47,12 @@ impl DecodedText {
     }
 
     /// The decoded bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// The range of the original text that this range of bytes comes from.
-    pub(super) fn source(&self, range: &Range<usize>) -> Range<usize> {
+    pub fn source(&self, range: &Range<usize>) -> Range<usize> {
         let place = |at: usize| self.places.get(at).copied().unwrap_or_default();
         place(range.start)..place(range.end)
     }

@@ -32,6 +32,7 @@ mod tests;
 mod textual;
 mod units;
 
+pub use decoded::DecodedText;
 pub use description::{Setting, SettingKind, SettingsTable, SettingsVariant};
 pub use effective::{EffectiveSetting, SettingSource, effective_settings, named_table};
 pub use layer::SettingStep;

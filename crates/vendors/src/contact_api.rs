@@ -196,6 +196,7 @@ impl<I: Clone + Send + Sync + 'static> ContactCache<I> {
 }
 
 /// The vendor's address, and the headers of every call.
+#[derive(Clone)]
 pub(super) struct ApiClient {
     base: String,
     headers: HeaderMap,

@@ -71,6 +71,7 @@ pub use tagway_core::privacy::email;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -270,6 +271,12 @@ pub trait Destination: Send + Sync {
     /// of the batch. The same events may come again after [`Outcome::Retry`], and must then carry the same
     /// dedupe keys.
     async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome>;
+
+    /// Returns a copy without anything that earlier calls taught it, for rehearsals: their replies are not the
+    /// vendor's. `None` if calls teach it nothing.
+    fn without_memory(&self) -> Option<Arc<dyn Destination>> {
+        None
+    }
 
     /// Returns the settings without which it has no lists for the members of segments, if the vendor has
     /// lists.

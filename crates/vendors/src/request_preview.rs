@@ -5,8 +5,8 @@ use std::io::Read as _;
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
-use http::Request;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderValue, Request};
 use serde_json::Value;
 
 /// Returns the body as text, decompressed if need be.
@@ -23,18 +23,24 @@ pub fn body(request: &Request<Bytes>) -> String {
 /// Formats the whole request: its headers sorted, JSON indented, forms one field a line.
 pub fn request(request: &Request<Bytes>) -> String {
     let mut text = format!("{} {}\n", request.method(), request.uri());
-    let mut fields: Vec<String> = request
-        .headers()
-        .iter()
-        .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())))
-        .collect();
-    fields.sort();
-    text.extend(fields);
+    for (name, value) in headers(request) {
+        let _infallible = writeln!(text, "{name}: {value}");
+    }
     let _infallible = writeln!(text, "\n{}", pretty_body(request));
     text
 }
 
-fn pretty_body(request: &Request<Bytes>) -> String {
+/// Returns the headers with their values as text, sorted.
+pub fn headers(request: &Request<Bytes>) -> Vec<(String, String)> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let fields = request.headers().iter();
+    let mut fields: Vec<_> = fields.map(|(name, value)| (name.to_string(), text(value))).collect();
+    fields.sort();
+    fields
+}
+
+/// Returns the body for people: JSON indented, a form one field a line.
+pub fn pretty_body(request: &Request<Bytes>) -> String {
     let text = body(request);
     if let Some(pretty) = pretty(&text) {
         return pretty;

@@ -1,6 +1,8 @@
 //! A fake gateway that records its calls.
 
 use super::*;
+use crate::rehearsal::{RehearsedEnding, RehearsedRequest};
+use tagway_core::event::DroppedFields;
 use tagway_delivery::{
     ConsentShares, CredentialState, DestinationFailure, LatencySummary, MatchKeyShare,
     PauseInitiator,
@@ -8,7 +10,7 @@ use tagway_delivery::{
 use tagway_pages::script::proxy::ScriptVersion;
 use tagway_settings::SettingSource;
 use tagway_storage::profile::{FoundProfile, Identity, IdentityKind, ProfileId, SearchPosition};
-use tagway_vendors::OutcomeReason;
+use tagway_vendors::{Outcome, OutcomeReason};
 use tokio::sync::Notify;
 
 /// A gateway with the destination `shop/ga4`, which delivers every sent event at once, and the site
@@ -42,8 +44,43 @@ impl AdminControl for FakeControl {
             return Err(AdminSendError::UnknownSite);
         }
         let outcome = if event["event"] == "Bad" { "dead" } else { "delivered" };
-        self.feed.publish(|| settled("ga4", outcome));
+        publish(&self.feed, settled("ga4", outcome));
         Ok(AdminSendReceipt { seq: 12, message_id: "m1".to_owned() })
+    }
+
+    async fn rehearse(
+        &self,
+        site: &str,
+        input: RehearsedInput,
+        destinations: &[String],
+    ) -> Result<Vec<EventRehearsal>, RehearsalError> {
+        if let RehearsedInput::Message(event) = &input
+            && event["event"] == "Bad"
+        {
+            return Err(RehearsalError::Invalid("no_name".to_owned()));
+        }
+        self.asked.lock().push(format!("rehearse {site} {destinations:?}"));
+        let event = json!({"type": "track", "event": "e", "messageId": "m1", "userId": "alice@shop.example",
+            "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z"});
+        let request = RehearsedRequest {
+            method: "POST".to_owned(),
+            url: "https://vendor.example/in".to_owned(),
+            headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+            body: "{\"em\":\"alice@shop.example\"}".to_owned(),
+        };
+        let rehearsal = EventRehearsal {
+            destination: "ga4".into(),
+            ending: RehearsedEnding::Ended(Some(Outcome::Delivered)),
+            mapped: Some(Arc::new(serde_json::from_value(event).unwrap())),
+            requests: vec![request],
+            dropped: DroppedFields::default(),
+            problems: Vec::new(),
+        };
+        Ok(vec![rehearsal])
+    }
+
+    fn trace_link(&self, site: &str, trace: &str, _until: Timestamp) -> Option<String> {
+        (site == "shop").then(|| format!("https://shop.example/?tw_trace={trace}"))
     }
 
     async fn forget(&self, site: &str, id: &str) -> Result<ForgetReport, SubjectError> {

@@ -18,7 +18,7 @@ impl FakeJournal {
 }
 
 fn body() -> Bytes {
-    Bytes::from_static(br#"{"type":"track","event":"Order Completed","messageId":"m1"}"#)
+    Bytes::from_static(br#"{"type":"track","event":"Order Completed","messageId":"m1","userId":"alice@shop.example"}"#)
 }
 
 fn letter() -> DeadLetterRecord {
@@ -127,14 +127,6 @@ impl Journal for FakeJournal {
     ) -> Result<ReplayPlan, JournalError> {
         self.note(format!("plan {reader:?}"), ReplayPlan { count: 5, dead: 2, pending: 1 })
     }
-    async fn list_dead_letters(
-        &self,
-        reader: Option<ReaderId>,
-        before: Option<i64>,
-        limit: usize,
-    ) -> Result<Vec<DeadLetterRecord>, JournalError> {
-        self.note(format!("dead {reader:?} {before:?} {limit}"), vec![letter()])
-    }
     async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetterRecord>, JournalError> {
         Ok((id == 7).then(letter))
     }
@@ -206,4 +198,62 @@ impl Journal for FakeJournal {
         self.writable.subscribe()
     }
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl JournalSearch for FakeJournal {
+    async fn events_before(
+        &self,
+        _site: SiteId,
+        before: Option<u64>,
+        _limit: JournalReadLimits,
+    ) -> Result<Vec<JournalRecord>, JournalError> {
+        let all = [(12, "Order Completed"), (11, "Clicked"), (10, "Order Completed")];
+        let record = |(seq, name): (u64, &str)| {
+            let body = json!({
+                "type": "track", "event": name, "messageId": format!("m{seq}"), "anonymousId": "visitor-1",
+                "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z",
+                "facts": {"format": if seq == 11 { "segment" } else { "sdk" }},
+                "context": {"page": {"url": "https://shop.example/u/alice@shop.example?x=1"}},
+            });
+            JournalRecord {
+                seq,
+                received_at: Timestamp::UNIX_EPOCH,
+                identifies: false,
+                body: body.to_string().into(),
+            }
+        };
+        let earlier = all.into_iter().filter(|(seq, _)| before.is_none_or(|before| *seq < before));
+        Ok(earlier.map(record).collect())
+    }
+    async fn list_dead_letters(
+        &self,
+        filter: DeadLetterFilter,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetterRecord>, JournalError> {
+        self.note(format!("dead {filter:?} {before:?} {limit}"), vec![letter()])
+    }
+    async fn dead_letter_groups(
+        &self,
+        filter: DeadLetterFilter,
+        limit: usize,
+    ) -> Result<DeadLetterGroups, JournalError> {
+        let at = Timestamp::UNIX_EPOCH;
+        let group = DeadLetterGroup {
+            reader: ReaderId(3),
+            reason: "refused".into(),
+            failure: "no such field".into(),
+            status: Some(400),
+            count: 3,
+            first_at: at,
+            last_at: at,
+            last_id: 7,
+        };
+        let groups = DeadLetterGroups { groups: vec![group], total: 3, is_bounded: false };
+        self.note(format!("groups {filter:?} {limit}"), groups)
+    }
+    async fn count_dead_letters(&self, which: DeadLetterSelection) -> Result<u64, JournalError> {
+        self.note(format!("count {which:?}"), 3)
+    }
 }

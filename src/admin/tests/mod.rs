@@ -3,6 +3,7 @@
 mod audit;
 mod control;
 mod journal;
+mod live;
 mod openapi;
 mod overview;
 mod problems;
@@ -27,11 +28,24 @@ use self::journal::FakeJournal;
 use super::*;
 use tagway_console::audit::{AuditFilter, AuditRow};
 use tagway_core::clock::ManualClock;
-use tagway_core::feed::FeedEvent;
+use tagway_core::feed::{EventSubject, FeedEvent};
 use tagway_storage::journal::*;
 use tagway_storage::store::{CommitSyncMode, SqliteStore};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// An event with this name, of the visitor `visitor-1`.
+fn subject(event: &str) -> EventSubject {
+    let event = json!({"type": "track", "event": event, "messageId": "m1", "userId": "visitor-1",
+        "timestamp": "2026-11-23T10:00:00Z", "receivedAt": "2026-11-23T10:00:00Z", "facts": {"format": "sdk"}});
+    EventSubject::of(&serde_json::from_value::<tagway_core::event::Event>(event).unwrap())
+}
+
+/// Publishes a happening to event 12.
+fn publish(feed: &LiveFeed, happening: FeedEvent) {
+    let (site, seqs) = (happening.site().to_owned(), happening.seqs().to_vec());
+    feed.publish(&site, &seqs, || happening);
+}
 
 fn settled(destination: &str, outcome: &'static str) -> FeedEvent {
     FeedEvent::Settled {
@@ -39,11 +53,12 @@ fn settled(destination: &str, outcome: &'static str) -> FeedEvent {
         site: "shop".into(),
         destination: destination.into(),
         seq: 12,
-        message_id: "m1".to_owned(),
-        event: "e".to_owned(),
+        subject: subject("e"),
         outcome,
         reason: "",
         detail: None,
+        attempt: 1,
+        milliseconds: Some(35),
         dropped: Vec::new(),
     }
 }
@@ -103,6 +118,7 @@ impl TestContext {
             segments,
             settings,
             journal: Arc::new(FakeJournal { writable: writable.clone(), asked: asked.clone() }),
+            search: Arc::new(FakeJournal { writable: writable.clone(), asked: asked.clone() }),
             feed: feed.clone(),
             redaction: Default::default(),
             control: Arc::new(FakeControl { feed, asked: asked.clone(), gate: gate.clone() }),
@@ -230,6 +246,13 @@ async fn token_is_required_for_writes_and_personal_data_only() {
         "POST /api/v1/send",
         "GET /api/v1/tail",
         "GET /api/v1/dead",
+        "GET /api/v1/dead/groups",
+        "GET /api/v1/events/shop",
+        "POST /api/v1/rehearse",
+        "GET /api/v1/traces",
+        "POST /api/v1/traces",
+        "GET /api/v1/traces/t1",
+        "DELETE /api/v1/traces/t1",
         "GET /api/v1/dead/7",
         "GET /api/v1/events/shop/12",
         "GET /api/v1/events/shop?message_id=m1",
@@ -318,7 +341,7 @@ async fn routes_read_and_change_the_journal() {
     assert_eq!(
         *running.asked.lock(),
         [
-            "dead Some(ReaderId(3)) None 9",
+            &format!("dead {:?} None 9", DeadLetterFilter::of(ReaderId(3))),
             "plan ReaderId(3)",
             "replay ReaderId(3) 2026-01-01T00:00:00Z 2026-01-02T00:00:00Z",
             "wake ReaderId(3)",
@@ -374,8 +397,8 @@ async fn tail_is_filtered_and_ends_with_the_drain() {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut head = [0; 1024];
     assert!(stream.read(&mut head).await.unwrap() > 0);
-    running.feed.publish(|| settled("other", "dead"));
-    running.feed.publish(|| settled("ga4", "delivered"));
+    publish(&running.feed, settled("other", "dead"));
+    publish(&running.feed, settled("ga4", "delivered"));
     let mut rest = String::new();
     while !rest.contains("delivered") {
         let mut part = [0; 1024];
@@ -395,11 +418,11 @@ async fn tail_is_filtered_and_ends_with_the_drain() {
 async fn tail_counts_entries_missed_by_a_slow_watcher() {
     use futures_util::StreamExt;
     let feed = LiveFeed::default();
-    let filter = tail::TailFilter::default();
-    let lines = tail::lines(&feed, filter, Duration::from_secs(600), CancellationToken::new());
+    let view = tail::FeedView::default();
+    let lines = tail::lines(&feed, view, Duration::from_secs(600), CancellationToken::new());
     let mut lines = Box::pin(lines);
     for _ in 0..1500 {
-        feed.publish(|| settled("ga4", "delivered"));
+        publish(&feed, settled("ga4", "delivered"));
     }
     let mut seen = String::new();
     for _ in 0..3 {
@@ -429,7 +452,7 @@ async fn silent_connections_are_evicted_for_new_ones() {
     assert_eq!(running.ask("GET /livez", "", "").await.0, 200);
     assert!(started.elapsed() < Duration::from_secs(4), "it waited for header_time");
     assert_eq!(silent[0].read(&mut seen).await.unwrap_or(0), 0, "the one idle longest made room");
-    running.feed.publish(|| settled("ga4", "delivered"));
+    publish(&running.feed, settled("ga4", "delivered"));
     while !String::from_utf8_lossy(&seen).contains("delivered") {
         assert!(watcher.read(&mut seen).await.unwrap() > 0, "a watcher is not idle");
     }

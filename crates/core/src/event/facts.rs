@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::SenderRank;
+use super::{MEMBERSHIP, SenderRank};
 
 /// The facts observed about one event's arrival. Every field is absent when it was not observed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -82,6 +82,20 @@ pub struct EventFacts {
 }
 
 impl EventFacts {
+    /// Returns the kind of the event's sender: `sdk`, `shim` (a vendor's calls in the page), `vendor_tag` (a vendor's
+    /// own library), `api` (the Segment API), `pixel`, `server`, or `segment` (the members of a segment).
+    pub fn source(&self) -> &'static str {
+        match (self.format.as_str(), &self.tag) {
+            (MEMBERSHIP, _) => "segment",
+            _ if self.from_server => "server",
+            ("sdk", Some(_)) => "shim",
+            (_, Some(_)) => "vendor_tag",
+            ("sdk", None) => "sdk",
+            ("pixel", None) => "pixel",
+            (_, None) => "api",
+        }
+    }
+
     /// Returns the rank that the message itself proves. A browser that an earlier message bound to the user
     /// may rank higher, according to the profiles.
     pub const fn rank(&self) -> SenderRank {

@@ -242,6 +242,13 @@ impl DeliveryDispatcher {
         })
     }
 
+    /// Returns the settings of a site's destinations, paused ones included.
+    pub fn settings_of(&self, site: &str) -> Vec<Arc<DestinationSettings>> {
+        let running = self.running.lock();
+        let of_site = running.iter().filter(|(key, _)| *key.site == *site);
+        of_site.map(|(_, running)| running.setup.settings.clone()).collect()
+    }
+
     /// Makes a destination look for parked events at once.
     pub fn wake(&self, reader: ReaderId) {
         for running in self.running.lock().values().filter(|running| running.reader == reader) {

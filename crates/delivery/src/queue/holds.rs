@@ -215,7 +215,7 @@ impl Queue {
 
     fn publish_hold(&self, entry: &ParkedEntry) {
         let client = &self.context.client;
-        client.feed.publish(|| FeedEvent::Held {
+        client.feed.publish(&client.labels.site, &[entry.seq], || FeedEvent::Held {
             at: client.clock.now(),
             site: client.labels.site.clone(),
             destination: client.labels.destination.clone(),

@@ -270,7 +270,7 @@ impl Queue {
             self.context.count_dropped(event.dropped_fields());
         }
         if let Err(outcome) = admission {
-            return settlements.end_publicly(&event, taken.ended(to_ending(outcome)));
+            return settlements.end_publicly(&event, taken.ended(to_ending(outcome)), None);
         }
         let (bytes, queued_at) = (record.body.len(), Instant::now());
         let item = QueuedEvent { event, visitor, bytes, was_parked, attempt, queued_at };

@@ -27,8 +27,8 @@ use tagway_core::event::{EnrichedEvent, Event};
 use tagway_core::feed::LiveFeed;
 use tagway_core::metrics::{DestinationLabels, Metrics};
 use tagway_storage::journal::{
-    AppendDurability, DeadLetterSelection, Journal, JournalSettings, MessageKey, NewJournalRecord,
-    ReaderAccount, ReaderLedger, SqliteJournal,
+    AppendDurability, DeadLetterFilter, DeadLetterSelection, Journal, JournalSearch,
+    JournalSettings, MessageKey, NewJournalRecord, ReaderAccount, ReaderLedger, SqliteJournal,
 };
 use tagway_storage::profile::{ProfileProjection, ProfileService, SqliteProfileStore};
 use tagway_storage::store::{CommitSyncMode, SqliteStore};
@@ -265,7 +265,8 @@ async fn a_refused_batch_is_split_until_the_bad_event_is_alone() {
     let ledger = bench.settled("picky").await;
     assert_eq!((ledger.delivered, ledger.skipped, ledger.dead), (43, 5, 2));
     let reader = bench.reader("picky").reader;
-    let letters = bench.journal.list_dead_letters(Some(reader), None, 10).await.unwrap();
+    let letters =
+        bench.journal.list_dead_letters(DeadLetterFilter::of(reader), None, 10).await.unwrap();
     assert_eq!(letters.iter().map(|l| l.seq).collect::<Vec<_>>(), [34, 8]);
     assert_eq!(letters[0].detail, "HTTP 400");
     // Once the vendor is repaired, they are retried and arrive.

@@ -164,7 +164,8 @@ async fn dies_for_its_reader_alone(screens: bool) {
     let ledger = bench.ledger("crm").await;
     assert_eq!((ledger.delivered, ledger.dead, ledger.pending), (199, 1, 0));
     let reader = bench.reader("crm").reader;
-    let letters = bench.journal.list_dead_letters(Some(reader), None, 10).await.unwrap();
+    let letters =
+        bench.journal.list_dead_letters(DeadLetterFilter::of(reader), None, 10).await.unwrap();
     assert_eq!((letters[0].seq, letters[0].reason.as_str()), (71, "poison"));
     assert!(!letters[0].body.is_empty(), "it can be looked at");
     assert_eq!(poisoned(&bench, "delivery"), 1);

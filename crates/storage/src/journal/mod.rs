@@ -10,15 +10,19 @@
 //! For every reader, at every commit:
 //! `accepted = delivered + skipped + dead + pending + held` ([`ReaderLedger`]).
 
+mod dead_letters;
 mod dedupe;
+mod failure_text;
 mod guard;
 mod outcome;
 mod pause;
+mod search;
 mod settings;
 mod sqlite;
 mod subject;
 mod suppression;
 
+pub use dead_letters::{DeadLetterFilter, DeadLetterGroup, DeadLetterGroups, DeadLetterSelection};
 pub use dedupe::{MessageKey, MessageScope};
 pub use guard::{GuardedWork, MAX_CAREFUL_GROUP, PoisonGuard, ReaderGuard};
 pub use outcome::{
@@ -26,6 +30,7 @@ pub use outcome::{
     ReaderEventState, StoredOutcome,
 };
 pub use pause::ReaderPause;
+pub use search::JournalSearch;
 pub use settings::{AppendDurability, JOURNAL_SETTINGS, JournalSettings};
 pub use sqlite::{MIGRATIONS, SqliteJournal};
 pub use subject::{
@@ -204,15 +209,6 @@ pub struct DeadLetterRecord {
     pub body: Bytes,
 }
 
-/// A selection of dead letters.
-#[derive(Clone, Debug)]
-pub enum DeadLetterSelection {
-    /// The letters with these numbers.
-    Ids(Vec<i64>),
-    /// All letters of one reader.
-    Reader(ReaderId),
-}
-
 /// The events of a window, as far as a replay to one reader concerns them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplayPlan {
@@ -374,14 +370,6 @@ pub trait Journal: Send + Sync {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<ReplayPlan, JournalError>;
-
-    /// Lists dead letters, newest first, of one reader or of all.
-    async fn list_dead_letters(
-        &self,
-        reader: Option<ReaderId>,
-        before: Option<i64>,
-        limit: usize,
-    ) -> Result<Vec<DeadLetterRecord>, JournalError>;
 
     /// Reads one dead letter.
     async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetterRecord>, JournalError>;

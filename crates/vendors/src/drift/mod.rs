@@ -111,6 +111,15 @@ impl Destination for DriftDestination {
         self.message(event).as_ref().as_ref().map(|_| ()).map_err(Outcome::clone)
     }
 
+    fn without_memory(&self) -> Option<Arc<dyn Destination>> {
+        Some(Arc::new(Self {
+            api_client: self.api_client.clone(),
+            token: self.token.clone(),
+            settings: self.settings.clone(),
+            contacts: ContactCache::new(),
+        }))
+    }
+
     async fn deliver(&self, batch: &[EnrichedEvent], call: &dyn VendorCall) -> Vec<Outcome> {
         deliver_in_order(batch, call, |event| self.sync_event(event, call)).await
     }

@@ -60,6 +60,7 @@ const RESERVED: [&str; 12] = [
 const RESERVED_BEGINNINGS: [&str; 3] = ["_", "original_", "recent_"];
 
 /// The checked settings.
+#[derive(Clone)]
 pub(super) struct DriftSettings {
     /// Reads the contacts' telephone numbers.
     pub(super) telephones: TelephoneReader,
@@ -80,6 +81,7 @@ pub(super) struct DriftSettings {
 }
 
 /// The ids that accounts need.
+#[derive(Clone)]
 pub(super) struct DriftAccountSettings {
     pub(super) owner_id: i64,
     pub(super) org_id: i64,

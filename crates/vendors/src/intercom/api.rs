@@ -109,6 +109,11 @@ impl IntercomApi {
         )
     }
 
+    /// Returns a copy that knows of no rate limit.
+    pub(super) fn without_memory(&self) -> Self {
+        Self { api_client: self.api_client.clone(), rate_limited_until: 0.into() }
+    }
+
     /// Returns the rest of the rate-limit pause.
     fn pause(&self, now: Timestamp) -> Option<Duration> {
         let seconds = self.rate_limited_until.load(Ordering::Relaxed) - now.as_second();

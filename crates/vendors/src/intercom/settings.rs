@@ -52,6 +52,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
 ];
 
 /// The checked settings.
+#[derive(Clone)]
 pub(super) struct IntercomSettings {
     /// The store's currency, for events that name none.
     pub(super) currency: Option<String>,

@@ -10,6 +10,7 @@ use super::super::{
     SiteId,
 };
 use super::position::position;
+use super::search::matching_ids;
 use super::{SqliteJournal, newest, place, site_of, text_bytes, time, trimmed_to};
 
 /// Events or letters handled by one write: keeps the writer free for appends.
@@ -60,31 +61,6 @@ pub(super) fn of_event(
         .optional()
 }
 
-pub(super) fn list(
-    connection: &Connection,
-    reader: Option<ReaderId>,
-    before: Option<i64>,
-    limit: usize,
-) -> rusqlite::Result<Vec<DeadLetterRecord>> {
-    let before = before.unwrap_or(i64::MAX);
-    let mut statement;
-    let rows = match reader {
-        Some(reader) => {
-            statement = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM dead WHERE reader = ? AND id < ? ORDER BY id DESC LIMIT ?"
-            ))?;
-            statement.query_map((reader.0, before, limit), record)?
-        }
-        None => {
-            statement = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM dead WHERE id < ? ORDER BY id DESC LIMIT ?"
-            ))?;
-            statement.query_map((before, limit), record)?
-        }
-    };
-    rows.collect()
-}
-
 pub(super) fn one(connection: &Connection, id: i64) -> rusqlite::Result<Option<DeadLetterRecord>> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM dead WHERE id = ?"))?
@@ -120,16 +96,7 @@ impl SqliteJournal {
         which: DeadLetterSelection,
         act: impl Fn(&Connection, i64) -> rusqlite::Result<bool> + Clone + Send + 'static,
     ) -> Result<u64, JournalError> {
-        let ids = match which {
-            DeadLetterSelection::Ids(ids) => ids,
-            DeadLetterSelection::Reader(reader) => {
-                self.read_db(move |c| {
-                    let mut ids = c.prepare("SELECT id FROM dead WHERE reader = ? ORDER BY id")?;
-                    ids.query_map([reader.0], |row| row.get(0))?.collect()
-                })
-                .await?
-            }
-        };
+        let ids = self.read_db(move |c| matching_ids(c, which)).await?;
         let mut done = 0;
         for chunk in ids.chunks(usize::try_from(STEP).unwrap_or(usize::MAX)) {
             let (chunk, act) = (chunk.to_vec(), act.clone());

@@ -343,8 +343,9 @@ mod tests {
     use super::super::tests::{JournalTestBench, dead, settings};
     use super::*;
     use crate::journal::{
-        DeadLetterSelection, EndedEvent, Ending, Journal, JournalReadLimits, MessageKey,
-        NewJournalRecord, ParkRequest, PersonNameKind, ReaderPosition, ReaderSettlement,
+        DeadLetterFilter, DeadLetterSelection, EndedEvent, Ending, Journal, JournalReadLimits,
+        JournalSearch, MessageKey, NewJournalRecord, ParkRequest, PersonNameKind, ReaderPosition,
+        ReaderSettlement,
     };
     use tagway_core::clock::Clock;
 
@@ -414,11 +415,15 @@ mod tests {
         };
         let kept: Vec<bool> = b.journal.read_db(kept).await.unwrap();
         assert_eq!(kept, [false, true, false, false, false, false], "her outcomes go as well");
-        let letters = b.journal.list_dead_letters(None, None, 10).await.unwrap();
+        let letters =
+            b.journal.list_dead_letters(DeadLetterFilter::default(), None, 10).await.unwrap();
         assert_eq!(letters.iter().map(|letter| letter.seq).collect::<Vec<_>>(), [2]);
         // An event that was in flight meanwhile and is refused leaves no letter that might quote it.
         settle(&b, 6, vec![ended(5, dead()), ended(6, dead())], vec![]).await;
-        assert_eq!(b.journal.list_dead_letters(None, None, 10).await.unwrap().len(), 2);
+        assert_eq!(
+            b.journal.list_dead_letters(DeadLetterFilter::default(), None, 10).await.unwrap().len(),
+            2
+        );
         b.ledger().await;
         b.reopen().await;
         assert_eq!(b.journal.head(b.site).borrow().seq, 6);

@@ -2,7 +2,7 @@
 
 use super::tests::{ALL, JournalTestBench, at, dead, ended, settings};
 use super::*;
-use crate::journal::{Ending, NewJournalRecord, ParkRequest};
+use crate::journal::{DeadLetterFilter, Ending, JournalSearch, NewJournalRecord, ParkRequest};
 use tagway_core::clock::Clock;
 use tagway_core::event::SenderRank;
 
@@ -150,7 +150,10 @@ async fn dead_letters_are_counted_but_not_kept_when_the_journal_is_full() {
     b.settle(at(1), vec![ended(1, dead())], vec![]).await;
     b.reopen_with(JournalSettings { max_bytes: 0, spare_bytes: 0, ..settings() }).await;
     b.settle(at(2), vec![ended(2, dead())], vec![]).await;
-    assert_eq!(b.journal.list_dead_letters(None, None, 10).await.unwrap().len(), 1);
+    assert_eq!(
+        b.journal.list_dead_letters(DeadLetterFilter::default(), None, 10).await.unwrap().len(),
+        1
+    );
     assert_eq!(b.journal.metrics.dead_evicted.get(), 1);
     assert_eq!((b.ledger().await.dead, b.ledger().await.pending), (2, 0));
 }
@@ -172,7 +175,10 @@ async fn eviction_takes_settled_events_then_letters_then_unsettled_events() {
     b.settle(at(2), ends, vec![]).await;
     let held = async || {
         b.journal.retain(b.clock.now()).await.unwrap();
-        (b.seqs().await, b.journal.list_dead_letters(None, None, 10).await.unwrap().len())
+        (
+            b.seqs().await,
+            b.journal.list_dead_letters(DeadLetterFilter::default(), None, 10).await.unwrap().len(),
+        )
     };
     assert_eq!(held().await, (vec![3, 4], 1), "two events and a letter fit");
     append(4).await;

@@ -9,7 +9,7 @@
 //! outcomes (reader, bucket, part, at, causes, runs)   see `outcomes`
 //! parked (reader, seq, due_at, attempt, received_at, body)   body only if the event has left
 //! dead   (id, reader, seq, reason, detail, at, received_at, body,
-//!         attempts, called_at, request, status, reply)
+//!         attempts, called_at, request, status, reply, event, failure)    failure: see `failure_text`
 //! forgotten (site, name, person, erased)              name = digest
 //! process, under_way, suspects                        see `guard`
 //! ```
@@ -35,6 +35,7 @@ mod outcomes;
 mod position;
 mod retain;
 mod schema;
+mod search;
 mod settle;
 
 use std::collections::BTreeMap;
@@ -323,15 +324,6 @@ impl Journal for SqliteJournal {
         // A letter may be kept longer than its event.
         plan.dead = dead.min(plan.count);
         Ok(plan)
-    }
-
-    async fn list_dead_letters(
-        &self,
-        reader: Option<ReaderId>,
-        before: Option<i64>,
-        limit: usize,
-    ) -> Result<Vec<DeadLetterRecord>, JournalError> {
-        self.read_db(move |c| dead::list(c, reader, before, limit)).await
     }
 
     async fn dead_letter(&self, id: i64) -> Result<Option<DeadLetterRecord>, JournalError> {

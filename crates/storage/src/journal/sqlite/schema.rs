@@ -113,5 +113,13 @@ pub const MIGRATIONS: SqliteMigrations = SqliteMigrations {
         "
     ALTER TABLE readers ADD COLUMN pause TEXT;
     ",
+        "
+    -- The members by which letters are selected and grouped, in an index of their own: their rows are long.
+    ALTER TABLE dead ADD COLUMN event TEXT NOT NULL DEFAULT '';
+    ALTER TABLE dead ADD COLUMN failure TEXT NOT NULL DEFAULT '';
+    UPDATE dead SET event = coalesce(CASE WHEN NOT json_valid(body) THEN ''
+        WHEN body ->> 'type' = 'track' THEN body ->> 'event' ELSE body ->> 'type' END, '');
+    CREATE INDEX dead_group ON dead (reader, reason, failure, status, event, at);
+    ",
     ],
 };

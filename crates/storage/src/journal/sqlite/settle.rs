@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
+use super::super::failure_text::failure_text;
 use super::super::{
     EndedEvent, Ending, JournalSettings, LastVendorCall, OutcomeCause, ParkRequest, ReaderId,
     ReaderPosition, ReaderSettlement, SiteId,
@@ -178,9 +179,11 @@ fn insert_dead_letter(
     let NewDeadLetter { ended: EndedEvent { seq, attempts, .. }, cause, call, now } = letter;
     let cut = |text: &String| -> String { text.chars().take(chars).collect() };
     let sql = "INSERT INTO dead (reader, seq, reason, detail, at, received_at, body, attempts,
-            called_at, request, status, reply)
+            called_at, request, status, reply, failure, event)
         SELECT :reader, :seq, :reason, :detail, :at, received_at, body, :attempts,
-            :called_at, :request, :status, :reply
+            :called_at, :request, :status, :reply, :failure,
+            coalesce(CASE WHEN NOT json_valid(body) THEN '' WHEN body ->> 'type' = 'track'
+                THEN body ->> 'event' ELSE body ->> 'type' END, '')
         FROM (
             SELECT received_at, body FROM events WHERE place = :place AND body <> ''
             UNION ALL
@@ -201,6 +204,7 @@ fn insert_dead_letter(
             ":request": call.map(|call| cut(&call.request)),
             ":status": call.and_then(|call| call.status),
             ":reply": call.map(|call| cut(&call.reply)),
+            ":failure": failure_text(cause, *call),
         })
         .map(drop)
 }

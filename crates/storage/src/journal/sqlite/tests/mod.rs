@@ -1,14 +1,15 @@
 //! Tests of the journal's guarantees on a real database file.
 
 mod replay;
+mod search;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
 use crate::journal::{
-    AppendDurability, DeadLetterSelection, EndedEvent, Ending, MessageKey, MessageScope,
-    OutcomeCause, PROJECTION, ParkRequest, ReaderLedger,
+    AppendDurability, DeadLetterFilter, DeadLetterSelection, EndedEvent, Ending, JournalSearch,
+    MessageKey, MessageScope, OutcomeCause, PROJECTION, ParkRequest, ReaderLedger,
 };
 use crate::store::{CommitSyncMode, SqliteMigrations};
 use tagway_core::clock::{Clock, ManualClock};
@@ -302,7 +303,8 @@ async fn dead_letters_are_kept_shown_retried_and_dropped() {
     b.append(3).await;
     let ends = vec![ended(1, dead()), ended(2, dead()), ended(3, Ending::Delivered)];
     b.settle(at(3), ends, vec![]).await;
-    let letters = b.journal.list_dead_letters(Some(b.reader), None, 10).await.unwrap();
+    let letters =
+        b.journal.list_dead_letters(DeadLetterFilter::of(b.reader), None, 10).await.unwrap();
     assert_eq!(letters.iter().map(|l| l.seq).collect::<Vec<_>>(), [2, 1], "newest first");
     assert_eq!((letters[0].reason.as_str(), letters[0].detail.as_str()), ("refused", "HTTP 400"));
     // The events leave; the letters keep their bodies.
@@ -316,7 +318,7 @@ async fn dead_letters_are_kept_shown_retried_and_dropped() {
     let end = EndedEvent { seq: 1, was_parked: true, attempts: 1, ending: dead() };
     b.settle(at(3), vec![end], vec![]).await;
     assert_eq!(
-        b.journal.list_dead_letters(None, None, 10).await.unwrap().len(),
+        b.journal.list_dead_letters(DeadLetterFilter::default(), None, 10).await.unwrap().len(),
         2,
         "dead again, body and all"
     );
@@ -405,7 +407,13 @@ async fn retention_runs_every_part_even_if_one_fails() {
     b.journal.write_db(|c| c.execute_batch("ALTER TABLE events RENAME TO gone")).await.unwrap();
     b.journal.retain(b.clock.now()).await.unwrap_err();
     b.journal.write_db(|c| c.execute_batch("ALTER TABLE gone RENAME TO events")).await.unwrap();
-    assert!(b.journal.list_dead_letters(None, None, 10).await.unwrap().is_empty());
+    assert!(
+        b.journal
+            .list_dead_letters(DeadLetterFilter::default(), None, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
