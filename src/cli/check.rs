@@ -4,10 +4,12 @@
 use std::fmt::Write;
 
 use super::{CommandError, block_on, load, print};
+use crate::admin::AdminTls;
 use crate::config::{
     ConfigSource, TagwaySettings, expiry_warning, gateway_warnings, site_warnings,
 };
 use tagway_core::clock::{Clock as _, SystemClock};
+use tagway_edge::TlsTerminator;
 
 pub(super) fn run(origin: &ConfigSource) -> Result<(), CommandError> {
     let settings = load(origin)?;

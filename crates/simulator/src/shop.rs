@@ -185,9 +185,9 @@ fn outcome_lines(
 fn outcome(happening: &FeedEvent) -> Option<Value> {
     match happening {
         FeedEvent::Settled {
-            site, destination, seq, message_id, outcome, reason, detail, ..
+            site, destination, seq, subject, outcome, reason, detail, ..
         } => Some(json!({
-            "site": site, "destination": destination, "seq": seq, "messageId": message_id,
+            "site": site, "destination": destination, "seq": seq, "messageId": subject.message_id,
             "outcome": outcome, "reason": reason, "detail": detail,
         })),
         FeedEvent::Called { site, destination, seqs, status, reply, .. } => {
