@@ -2,16 +2,15 @@
 
 import { api, type Json, type Person } from "../api";
 import { texts } from "../i18n";
-import { link } from "../router";
 import { confirmAct } from "../ui/dialog";
 import { attempt, toast } from "../ui/toast";
 
 const t = texts({
-  saved: "{n} {n|record|records} saved.", title: "Forget this person", text: "Deletes the profile, all of its events in the journal and its failed events, and refuses the person's names from now on. It can not be undone.", holds: "Now stored: {names} {names|name|names}, {events} counted {events|event|events}.",
-  vendors: "The destinations keep what they got: ask them to erase it, too.", list: "The destinations", word: "Type {word} to confirm", act: "Forget",
+  saved: "{n} {n|record|records} saved.", title: "Forget this person", text: "Deletes the profile, all of its events in the journal and its failed events, and refuses the person's names from now on. It cannot be undone.", holds: "Now stored: {names} {names|name|names}, {events} counted {events|event|events}.",
+  vendors: "The destinations keep what they got: ask them to erase it, too.", word: "Type {word} to confirm", act: "Forget",
 }, {
   saved: "{n} {n|Datensatz|Datensätze} gespeichert.", title: "Diese Person vergessen", text: "Löscht das Profil, alle Ereignisse der Person im Journal und ihre gescheiterten Ereignisse, und weist ihre Namen von nun an ab. Das lässt sich nicht rückgängig machen.", holds: "Jetzt gespeichert: {names} {names|Name|Namen}, {events} gezählte {events|Ereignis|Ereignisse}.",
-  vendors: "Die Ziele behalten, was sie bekamen: Bitte auch sie um Löschung.", list: "Die Ziele", word: "Tippe {word}, um zu bestätigen", act: "Vergessen",
+  vendors: "Die Ziele behalten, was sie bekamen: Bitte auch sie um Löschung.", word: "Tippe {word}, um zu bestätigen", act: "Vergessen",
 });
 
 export interface Forgotten {
@@ -65,7 +64,7 @@ export async function forgetPerson(site: string, profile: number, person: Person
       <div class="stack">
         <p>{t("text")}</p>
         <p><b>{t("holds", { names: person.identities.length, events })}</b></p>
-        <p>{t("vendors")} <a href={link("destinations", { site })}>{t("list")}</a></p>
+        <p>{t("vendors")}</p>
       </div>
     ),
   });

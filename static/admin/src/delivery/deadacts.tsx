@@ -12,7 +12,7 @@ import { exact } from "../format";
 import { reason } from "../words";
 
 const t = texts({
-  retry: "Retry failed events", drop: "Drop failed events", will_retry: "{n} {n|event is|events are} sent again. What fails again comes back here with its new reply.", will_drop: "{n} {n|event is|events are} deleted for good: {n|it|they} can not be sent any more.", none: "No event fits any more: others may have acted meanwhile.",
+  retry: "Retry failed events", drop: "Drop failed events", will_retry: "{n} {n|event is|events are} sent again. What fails again comes back here with its new reply.", will_drop: "{n} {n|event is|events are} deleted for good: {n|it|they} cannot be sent any more.", none: "No event fits any more: others may have acted meanwhile.",
   later: "Events that fail from now on are not among them.", which: "These:", site: "site {site}", destination: "destination {destination}", reason: "reason: {reason}", event: "event {event}", q: "with “{q}”", from: "from {at}", to: "until {at}", reply: "with this reply", no_reply: "without a reply", act_retry: "Send {n} again", act_drop: "Delete {n}",
   cancel: "Cancel", retried: "{n} {n|event is|events are} sent again.", dropped: "{n} {n|event was|events were} deleted.",
 }, {

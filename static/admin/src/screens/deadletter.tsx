@@ -18,7 +18,7 @@ import { reason } from "../words";
 
 const t = texts({
   title: "Failed: {event}", event: "event", back: "Failed events", retry: "Retry", drop: "Drop", detail: "Particulars", at: "Failed", reason: "Reason", tries: "Tries", site: "Site", id: "Id of the event", destination: "Destination", status: "Status",
-  request: "Request", request_body: "Body of the request", reply: "Reply of the vendor", no_call: "It failed before a call: the vendor has not seen it.", no_reply: "The vendor did not reply.", last_call: "The last try", body: "The event", full: "All of the event", removed: "Its destination is not in the configuration any more: it can not be retried.",
+  request: "Request", request_body: "Body of the request", reply: "Reply of the vendor", no_call: "It failed before a call: the vendor has not seen it.", no_reply: "The vendor did not reply.", last_call: "The last try", body: "The event", full: "All of the event", removed: "Its destination is not in the configuration any more: it cannot be retried.",
 }, {
   title: "Gescheitert: {event}", event: "Ereignis", back: "Gescheiterte Ereignisse", retry: "Neu versuchen", drop: "Verwerfen", detail: "Näheres", at: "Gescheitert", reason: "Grund", tries: "Versuche", site: "Site", id: "Kennung des Ereignisses", destination: "Ziel", status: "Status",
   request: "Anfrage", request_body: "Inhalt der Anfrage", reply: "Antwort des Anbieters", no_call: "Es scheiterte vor einem Aufruf: Der Anbieter hat es nicht gesehen.", no_reply: "Der Anbieter hat nicht geantwortet.", last_call: "Der letzte Versuch", body: "Das Ereignis", full: "Das ganze Ereignis", removed: "Sein Ziel steht nicht mehr in der Konfiguration: Es kann nicht neu versucht werden.",

@@ -125,7 +125,7 @@ function Syncs({ it }: { it: Segment }) {
           columns={[
             { head: t("destination"), cell: (sync) => sync.destination },
             { head: t("state"), cell: (sync) => { const [word, tone] = stand(sync); return <Badge tone={tone}>{word}</Badge>; } },
-            { head: t("kind"), cell: (sync) => <>{sync.kind === "list" ? t("list") : t("events")}{sync.list && <code class="code">{sync.list}</code>}</> },
+            { head: t("kind"), cell: (sync) => <><span class="nowrap">{sync.kind === "list" ? t("list") : t("events")}</span> {sync.list && <code class="code">{sync.list}</code>}</> },
             { head: t("has"), isNumber: true, cell: (sync) => count(sync.size) },
             { head: t("left_out"), cell: (sync) => <LeftOut it={sync} /> },
             { head: t("synced"), isNumber: true, cell: (sync) => <Time at={iso(sync.synced_ms)} /> },
