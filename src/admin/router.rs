@@ -73,36 +73,15 @@ impl AdminRouters {
 fn api_routes(context: &Arc<AdminContext>, acts: &TaskTracker) -> OpenApiRouter<SharedApi> {
     const OPEN: RouteAccess = RouteAccess::open();
     const READ: RouteAccess = RouteAccess::read(Role::Viewer);
-    const LOOK: RouteAccess = RouteAccess::read(Role::Admin).of_all_sites();
     const EXPORT: RouteAccess =
         RouteAccess::write(Role::Admin, "person.export").needs_personal().needs_proof();
-    let people = |action| RouteAccess::write(Role::Admin, action).of_all_sites().needs_proof();
     const FOLLOW: RouteAccess = RouteAccess::read(Role::Editor);
     let edit = |action| RouteAccess::write(Role::Editor, action);
     let manage = |action| RouteAccess::write(Role::Admin, action);
-    let table = RouteTable::new(context, acts, empty_document())
+    let table = account_routes(RouteTable::new(context, acts, empty_document()))
         .add(OPEN, routes!(status::get_version))
         .add(OPEN, routes!(status::list_sites))
         .add(OPEN, routes!(status::get_ledger))
-        .add(RouteAccess::login("session.begin"), routes!(sessions::log_in))
-        .add(RouteAccess::login("session.begin"), routes!(sessions::log_in_by_link))
-        .add(RouteAccess::own(Some("session.end")), routes!(sessions::log_out))
-        .add(RouteAccess::own(Some("session.prove")), routes!(sessions::prove_session))
-        .add(RouteAccess::own(None), routes!(sessions::get_me))
-        .add(RouteAccess::own(Some("password.change")), routes!(sessions::set_password))
-        .add(READ, routes!(sessions::list_sessions))
-        .add(RouteAccess::write(Role::Viewer, "session.revoke"), routes!(sessions::end_session))
-        .add(LOOK, routes!(accounts::list_accounts))
-        .add(people("account.invite"), routes!(accounts::invite_account))
-        .add(people("account.change"), routes!(accounts::change_account))
-        .add(people("account.reset"), routes!(accounts::reset_account))
-        .add(LOOK, routes!(accounts::list_tokens))
-        .add(people("token.make"), routes!(accounts::make_token))
-        .add(manage("token.remove").of_all_sites(), routes!(accounts::remove_token))
-        .add(RouteAccess::file("console.link"), routes!(accounts::make_login_link))
-        .add(LOOK, routes!(audit::list_audit))
-        .add(LOOK, routes!(audit::check_audit))
-        .add(LOOK, routes!(audit::export_audit))
         .add(READ, routes!(get_openapi))
         .add(READ.masks_personal(), routes!(tail::watch_feed))
         .add(READ.masks_personal(), routes!(events::get_event))
@@ -153,6 +132,35 @@ fn api_routes(context: &Arc<AdminContext>, acts: &TaskTracker) -> OpenApiRouter<
         responses.responses.insert("default".to_owned(), problem.into());
     }
     all
+}
+
+/// The routes of accounts, sessions, tokens and the audit log.
+fn account_routes(table: RouteTable) -> RouteTable {
+    const LOOK: RouteAccess = RouteAccess::read(Role::Admin).of_all_sites();
+    let people = |action| RouteAccess::write(Role::Admin, action).of_all_sites().needs_proof();
+    table
+        .add(RouteAccess::login("session.begin"), routes!(sessions::log_in))
+        .add(RouteAccess::login("session.begin"), routes!(sessions::log_in_by_link))
+        .add(RouteAccess::own(Some("session.end")), routes!(sessions::log_out))
+        .add(RouteAccess::own(Some("session.prove")), routes!(sessions::prove_session))
+        .add(RouteAccess::own(None), routes!(sessions::get_me))
+        .add(RouteAccess::own(Some("password.change")), routes!(sessions::set_password))
+        .add(RouteAccess::read(Role::Viewer), routes!(sessions::list_sessions))
+        .add(RouteAccess::write(Role::Viewer, "session.revoke"), routes!(sessions::end_session))
+        .add(LOOK, routes!(accounts::list_accounts))
+        .add(people("account.invite"), routes!(accounts::invite_account))
+        .add(people("account.change"), routes!(accounts::change_account))
+        .add(people("account.reset"), routes!(accounts::reset_account))
+        .add(LOOK, routes!(accounts::list_tokens))
+        .add(people("token.make"), routes!(accounts::make_token))
+        .add(
+            RouteAccess::write(Role::Admin, "token.remove").of_all_sites(),
+            routes!(accounts::remove_token),
+        )
+        .add(RouteAccess::file("console.link"), routes!(accounts::make_login_link))
+        .add(LOOK, routes!(audit::list_audit))
+        .add(LOOK, routes!(audit::check_audit))
+        .add(LOOK, routes!(audit::export_audit))
 }
 
 /// The routes that are answered with any number of connections.

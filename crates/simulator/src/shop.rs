@@ -184,12 +184,12 @@ fn outcome_lines(
 /// Returns the members of a happening that the page shows.
 fn outcome(happening: &FeedEvent) -> Option<Value> {
     match happening {
-        FeedEvent::Settled {
-            site, destination, seq, subject, outcome, reason, detail, ..
-        } => Some(json!({
-            "site": site, "destination": destination, "seq": seq, "messageId": subject.message_id,
-            "outcome": outcome, "reason": reason, "detail": detail,
-        })),
+        FeedEvent::Settled { site, destination, seq, subject, outcome, reason, detail, .. } => {
+            Some(json!({
+                "site": site, "destination": destination, "seq": seq, "messageId": subject.message_id,
+                "outcome": outcome, "reason": reason, "detail": detail,
+            }))
+        }
         FeedEvent::Called { site, destination, seqs, status, reply, .. } => {
             let reply: String = reply.chars().take(REPLY_CHARS).collect();
             Some(json!({ "site": site, "destination": destination, "seqs": seqs,

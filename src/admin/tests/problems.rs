@@ -12,7 +12,7 @@ async fn problem_names_the_field_of_the_request() {
         ("GET /api/v1/dead?site=other", Value::Null, json!("site")),
         ("GET /api/v1/tail?sites=shop", Value::Null, json!("sites")),
         ("GET /api/v1/events/shop?limit=x", Value::Null, json!("limit")),
-        ("GET /api/v1/events/shop?message_id=", Value::Null, json!("message_id")),
+        ("GET /api/v1/events/shop?before=x", Value::Null, json!("before")),
         ("GET /api/v1/scripts/diff?site=shop&vendor=ga4", Value::Null, json!("script")),
         ("POST /api/v1/send", json!({ "event": {} }), json!("site")),
         ("POST /api/v1/send", json!({ "site": "shop", "event": {}, "x": 1 }), json!("x")),
