@@ -188,7 +188,7 @@ impl DestinationClient {
         let DestinationLabels { site, destination } = self.labels.clone();
         let reason = ended.ending.cause().map_or("", |cause| cause.code);
         let labels = OutcomeLabels { site, destination, outcome: ended.ending.name(), reason };
-        self.metrics.deliveries.get_or_create(&labels).inc();
+        self.metrics.deliveries.count(&labels);
     }
 
     /// Publishes to the live feed that an event has ended, or is to be tried again.
