@@ -5,6 +5,7 @@
 //! Each act leaves a row in the audit log before its answer.
 
 mod access;
+mod alerts;
 mod audit_draft;
 mod caller;
 mod dead_letters;
@@ -20,6 +21,7 @@ mod router;
 mod scripts;
 mod segments;
 mod sending;
+mod series;
 mod server;
 mod status;
 mod subject;
@@ -43,7 +45,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use tagway_console::access::{Role, SiteScope};
+use tagway_console::alert::{AlertError, AlertService, ChannelTestError};
 use tagway_console::audit::AuditLog;
+use tagway_console::series::{SeriesQueryError, SeriesStore};
 use tagway_core::feed::LiveFeed;
 use tagway_delivery::segment::{SegmentError, SegmentScheduler};
 use tagway_delivery::{DestinationStatus, FailedAttempt, PauseError};
@@ -143,6 +147,10 @@ pub struct AdminContext {
     pub segments: Arc<SegmentScheduler>,
     /// The gateway's readiness for traffic.
     pub readiness: Arc<ReadinessState>,
+    /// The time series.
+    pub series: Arc<SeriesStore>,
+    /// The alerts of the console.
+    pub alerts: Arc<AlertService>,
     /// Redacts the secrets in every response.
     pub redaction: SecretRedactor,
     /// The token of the command line ([`load_token`]).
@@ -316,6 +324,12 @@ enum AdminRequestError {
     Segment(#[from] SegmentError),
     #[error(transparent)]
     Pause(#[from] PauseError),
+    #[error(transparent)]
+    Alert(#[from] AlertError),
+    #[error(transparent)]
+    Channel(#[from] ChannelTestError),
+    #[error(transparent)]
+    Series(#[from] SeriesQueryError),
 }
 
 /// The readers of the sites that a caller may see.

@@ -21,6 +21,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{AdminContext, AdminRequestError, AdminSendError, SubjectError};
+use tagway_console::alert::{AlertError, ChannelTestError};
+use tagway_console::series::SeriesQueryError;
 use tagway_delivery::PauseError;
 use tagway_delivery::segment::SegmentError;
 use tagway_pages::script::proxy::ScriptPinError;
@@ -118,6 +120,8 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Subject(SubjectError::UnknownSite)
         | AdminRequestError::Pin(ScriptPinError::Unknown)
         | AdminRequestError::Pause(PauseError::Unknown)
+        | AdminRequestError::Alert(AlertError::Unknown)
+        | AdminRequestError::Channel(ChannelTestError::Unknown)
         | AdminRequestError::Segment(SegmentError::Unknown | SegmentError::NothingSynced) => {
             StatusCode::NOT_FOUND
         }
@@ -129,6 +133,7 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Personal => StatusCode::FORBIDDEN,
         AdminRequestError::Malformed(_)
         | AdminRequestError::InvalidField { .. }
+        | AdminRequestError::Series(SeriesQueryError::Range(_))
         | AdminRequestError::Send(AdminSendError::Invalid(_)) => StatusCode::BAD_REQUEST,
         AdminRequestError::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         AdminRequestError::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -141,6 +146,8 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         AdminRequestError::Full
         | AdminRequestError::Unrecorded
         | AdminRequestError::Journal(_)
+        | AdminRequestError::Alert(AlertError::Store(_))
+        | AdminRequestError::Series(SeriesQueryError::Read(_))
         | AdminRequestError::Pause(PauseError::Journal(_) | PauseError::Apply(_))
         | AdminRequestError::Send(AdminSendError::Unavailable(_))
         | AdminRequestError::Subject(SubjectError::Unavailable(_))

@@ -19,8 +19,8 @@ use utoipa_axum::routes;
 use super::access::{RouteAccess, RouteTable, TOKEN_SCHEME, operations};
 use super::reply::{self, AdminProblem};
 use super::{
-    AdminContext, AdminRequestError, dead_letters, destinations, events, guard, scripts, segments,
-    sending, status, subject, tail,
+    AdminContext, AdminRequestError, alerts, dead_letters, destinations, events, guard, scripts,
+    segments, sending, series, status, subject, tail,
 };
 use tagway_console::access::Role;
 
@@ -98,7 +98,14 @@ fn api_routes(context: &Arc<AdminContext>) -> OpenApiRouter<SharedApi> {
         .add(READ.needs_personal(), routes!(segments::stream_changes))
         .add(READ.needs_personal(), routes!(segments::preview_segment))
         .add(edit("segment.run"), routes!(segments::run_segment))
-        .add(manage("segment.forget"), routes!(segments::forget_sync));
+        .add(manage("segment.forget"), routes!(segments::forget_sync))
+        .add(READ, routes!(series::get_series))
+        .add(READ, routes!(series::get_outcomes))
+        .add(READ, routes!(alerts::list_alerts))
+        .add(READ, routes!(alerts::list_alert_rules))
+        .add(READ, routes!(alerts::get_alert))
+        .add(edit("alert.test"), routes!(alerts::test_alert_channel))
+        .add(edit("alert.acknowledge"), routes!(alerts::acknowledge_alert));
     let mut all = table.into_router();
     let items = all.get_openapi_mut().paths.paths.values_mut();
     for Operation { summary, responses, .. } in items.flat_map(operations) {

@@ -7,6 +7,7 @@
 mod admin_control;
 mod certificates;
 mod keys;
+mod monitor;
 mod open_stores;
 mod sites;
 mod subjects;
@@ -27,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use self::admin_control::AppAdminControl;
 use self::certificates::CertificateReloader;
 pub use self::keys::site_key;
+use self::monitor::ConsoleMonitor;
 use self::open_stores::{open, open_segments};
 use self::sites::{RunningSites, SiteDeps};
 use self::subjects::SubjectService;
@@ -100,6 +102,7 @@ pub struct TagwayApp {
     listeners: TaskTracker,
     tasks: TaskTracker,
     audit: Arc<AuditLog>,
+    monitor: ConsoleMonitor,
     /// Owned until the end.
     delivery: DeliveryRuntime,
 }
@@ -161,14 +164,7 @@ impl TagwayApp {
             fill_per_second: settings.segments.fill_per_second,
         });
         let snapshot = sites.snapshot(&settings).await?;
-        let scripts = ScriptProxy::new(
-            settings.scripts.clone(),
-            &settings.data_dir,
-            settings.egress.allow_private,
-            clock.clone(),
-            metrics.clone(),
-        )
-        .context("TLS for scripts")?;
+        let scripts = open_scripts(&settings, &clock, &metrics)?;
         scripts.set_pins(snapshot.pins()).await;
         let gateway = Gateway::new(
             journal.clone(),
@@ -185,6 +181,9 @@ impl TagwayApp {
         let admin = bind_admin(settings.admin.address).await?;
         let (http, https) = (server.http_addr(), server.https_addr());
         let addresses = ListenAddresses { http, https, admin: admin.address() };
+        let store = opened.store;
+        let monitor =
+            ConsoleMonitor::new(store.clone(), &settings, clock.clone(), metrics.clone())?;
         let app = Arc::new(Self {
             addresses,
             origin,
@@ -206,7 +205,8 @@ impl TagwayApp {
             end_maintenance: CancellationToken::new(),
             listeners: TaskTracker::new(),
             tasks,
-            audit: Arc::new(AuditLog::new(opened.store, clock)),
+            audit: Arc::new(AuditLog::new(store, clock)),
+            monitor,
             delivery,
             started: settings,
         });
@@ -237,16 +237,18 @@ impl TagwayApp {
             redaction: settings.redaction.clone(),
             token,
             audit: self.audit.clone(),
+            series: self.monitor.series.clone(),
+            alerts: self.monitor.alerts.clone(),
         };
         self.tasks.spawn(admin.serve(context, self.end_admin.clone()));
         self.tasks.spawn(self.clone().run_maintenance());
         self.tasks.spawn(self.clone().enforce_journal_allowance());
         self.tasks.spawn(self.subjects.clone().resume());
         let following = self.segments.clone().run_until_stopped(self.end_maintenance.clone());
-        match &self.delivery.0 {
-            Some(runtime) => self.tasks.spawn_on(following, runtime.handle()),
-            None => self.tasks.spawn(following),
-        };
+        let runtime =
+            self.delivery.0.as_ref().map_or_else(Handle::current, |it| it.handle().clone());
+        self.tasks.spawn_on(following, &runtime);
+        self.monitor.start(self.clone(), &runtime);
         self.readiness.set_started();
         Ok(())
     }
@@ -322,7 +324,7 @@ impl TagwayApp {
         let readers = self.dispatcher.apply(&wanted, &settings.egress).await?;
         sites.retire(&readers).await?;
         self.segments.apply(sites.segments(settings));
-        Ok(())
+        self.monitor.apply(settings)
     }
 
     /// Stops accepting requests, finishes those under way, settles, syncs.
@@ -332,6 +334,8 @@ impl TagwayApp {
         self.listeners.close();
         self.listeners.wait().await;
         self.gateway.stop().await;
+        // Before the destinations: their end is no end of alerts about them.
+        self.monitor.stop().await;
         self.dispatcher.stop().await;
         self.sites.lock().await.stop().await;
         self.profiles.stop().await;
@@ -464,6 +468,17 @@ impl RequestHandler for GatewayHandler {
 
 fn facts(arrival: EdgeClientFacts) -> ClientFacts {
     ClientFacts { client: arrival.client, secure: arrival.secure }
+}
+
+fn open_scripts(
+    settings: &TagwaySettings,
+    clock: &SharedClock,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<ScriptProxy> {
+    let allow_private = settings.egress.allow_private;
+    let (scripts, folder) = (settings.scripts.clone(), &settings.data_dir);
+    ScriptProxy::new(scripts, folder, allow_private, clock.clone(), metrics.clone())
+        .context("TLS for scripts")
 }
 
 async fn bind_admin(address: SocketAddr) -> anyhow::Result<AdminServer> {

@@ -24,6 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::{admin, gateway, log};
+use tagway_console::alert::AlertSettings;
 use tagway_core::geo::GeoDatabase;
 use tagway_delivery::segment;
 use tagway_pages::script;
@@ -64,6 +65,8 @@ pub struct TagwaySettings {
     pub egress: tagway_delivery::EgressSettings,
     /// The cache of vendors' scripts (`[scripts]`).
     pub scripts: script::proxy::ScriptProxySettings,
+    /// Alert rules and channels (`[alerts]`).
+    pub alerts: AlertSettings,
     /// Format and level of the log (`[log]`).
     pub log: log::LogSettings,
     /// `[[sites]]`, in the order of the file.
@@ -105,6 +108,7 @@ impl TagwaySettings {
             segments: segment::SegmentationSettings::read(&mut root.section("segments")),
             egress: tagway_delivery::EgressSettings::read(&mut root.section("egress")),
             scripts: script::proxy::ScriptProxySettings::read(&mut root.section("scripts")),
+            alerts: AlertSettings::read(&mut root.section("alerts")),
             log: log::LogSettings::read(&mut root.section("log")),
             sites: site::read_sites(root, &geo),
             geo,

@@ -11,6 +11,7 @@
 )]
 
 mod abuse;
+mod alerts;
 mod cdn;
 mod certificates;
 mod delivery;

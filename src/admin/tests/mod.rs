@@ -1,5 +1,6 @@
 //! The listener from the callers' side, over a fake journal and a fake gateway.
 
+mod alerts;
 mod audit;
 mod control;
 mod journal;
@@ -67,7 +68,9 @@ impl TestContext {
             Arc::default(),
         );
         let clock = Arc::new(ManualClock::new("2026-12-01T10:00:00Z".parse().unwrap()));
-        let audit = Arc::new(AuditLog::new(Arc::new(store.unwrap()), clock));
+        let store = Arc::new(store.unwrap());
+        let audit = Arc::new(AuditLog::new(store.clone(), clock));
+        let (series, alerts) = alerts::some(store).await;
         let context = AdminContext {
             segments,
             settings: super::AdminSettings {
@@ -88,6 +91,8 @@ impl TestContext {
             readiness,
             token: SecretString::new(TOKEN),
             audit,
+            series,
+            alerts,
         };
         Self { context, asked, writable, room, folder }
     }
@@ -212,6 +217,13 @@ async fn token_is_required_for_writes_and_personal_data_only() {
         "GET /api/v1/scripts",
         "GET /api/v1/scripts/diff?site=shop&vendor=ga4&script=/gtag/js",
         "POST /api/v1/scripts/approve",
+        "GET /api/v1/sites/shop/series?measure=dead",
+        "GET /api/v1/sites/shop/outcomes",
+        "GET /api/v1/alerts",
+        "GET /api/v1/alerts/rules",
+        "GET /api/v1/alerts/7",
+        "POST /api/v1/alerts/7/acknowledge",
+        "POST /api/v1/alerts/channels/ops/test",
     ];
     for line in closed {
         for fields in ["", "Authorization: Bearer 0123456789abcdef0123456789abcdeX\r\n"] {
