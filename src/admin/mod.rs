@@ -6,6 +6,7 @@
 
 mod access;
 mod accounts;
+mod alerts;
 mod audit;
 mod audit_draft;
 mod caller;
@@ -34,6 +35,7 @@ mod router;
 mod scripts;
 mod segments;
 mod sending;
+mod series;
 mod server;
 mod sessions;
 mod settings;
@@ -65,7 +67,9 @@ use crate::rehearsal::EventRehearsal;
 use tagway_console::ConsoleStoreError;
 use tagway_console::access::{Role, SiteScope};
 use tagway_console::account::{AccountError, ConsoleAccounts};
+use tagway_console::alert::{AlertError, AlertService, ChannelTestError};
 use tagway_console::audit::AuditLog;
+use tagway_console::series::{SeriesQueryError, SeriesStore};
 use tagway_core::feed::{LiveFeed, TooManyTraces};
 use tagway_delivery::segment::{SegmentError, SegmentScheduler};
 use tagway_delivery::{
@@ -94,6 +98,10 @@ pub struct AdminContext {
     pub segments: Arc<SegmentScheduler>,
     /// The gateway's readiness for traffic.
     pub readiness: Arc<ReadinessState>,
+    /// The time series.
+    pub series: Arc<SeriesStore>,
+    /// The alerts of the console.
+    pub alerts: Arc<AlertService>,
     /// Redacts the secrets in every response.
     pub redaction: SecretRedactor,
     /// The token of the command line ([`load_token`]).
@@ -427,6 +435,12 @@ enum AdminRequestError {
     Rehearsal(#[from] RehearsalError),
     #[error(transparent)]
     Traces(#[from] TooManyTraces),
+    #[error(transparent)]
+    Alert(#[from] AlertError),
+    #[error(transparent)]
+    Channel(#[from] ChannelTestError),
+    #[error(transparent)]
+    Series(#[from] SeriesQueryError),
 }
 
 /// The readers of the sites that a caller may see.

@@ -25,7 +25,9 @@ use super::{
     AdminContext, AdminRequestError, AdminSendError, RehearsalError, SubjectError, TestEventError,
 };
 use tagway_console::account::AccountError;
+use tagway_console::alert::{AlertError, ChannelTestError};
 use tagway_console::password::PasswordError;
+use tagway_console::series::SeriesQueryError;
 use tagway_delivery::PauseError;
 use tagway_delivery::segment::SegmentError;
 use tagway_pages::script::proxy::ScriptPinError;
@@ -149,6 +151,8 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Test(
             TestEventError::Unknown | TestEventError::Send(AdminSendError::UnknownSite),
         )
+        | AdminRequestError::Alert(AlertError::Unknown)
+        | AdminRequestError::Channel(ChannelTestError::Unknown)
         | AdminRequestError::Segment(SegmentError::Unknown | SegmentError::NothingSynced) => {
             StatusCode::NOT_FOUND
         }
@@ -170,6 +174,7 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Personal => StatusCode::FORBIDDEN,
         AdminRequestError::Malformed(_)
         | AdminRequestError::InvalidField { .. }
+        | AdminRequestError::Series(SeriesQueryError::Range(_))
         | AdminRequestError::Rehearsal(RehearsalError::Invalid(_))
         | AdminRequestError::Send(AdminSendError::Invalid(_))
         | AdminRequestError::Test(TestEventError::Send(AdminSendError::Invalid(_)))
@@ -193,6 +198,8 @@ fn status_of(error: &AdminRequestError) -> StatusCode {
         | AdminRequestError::Console(_)
         | AdminRequestError::Journal(_)
         | AdminRequestError::Rehearsal(RehearsalError::Profiles(_))
+        | AdminRequestError::Alert(AlertError::Store(_))
+        | AdminRequestError::Series(SeriesQueryError::Read(_))
         | AdminRequestError::Pause(PauseError::Journal(_) | PauseError::Apply(_))
         | AdminRequestError::Send(AdminSendError::Unavailable(_))
         | AdminRequestError::Test(TestEventError::Send(AdminSendError::Unavailable(_)))

@@ -20,9 +20,10 @@ use utoipa_axum::routes;
 use super::access::{RouteAccess, RouteTable, SESSION_SCHEME, TOKEN_SCHEME, operations};
 use super::reply::{self, AdminProblem};
 use super::{
-    AdminContext, AdminRequestError, accounts, audit, console_files, dead_groups, dead_letters,
-    destination_details, destinations, effective, event_pages, events, guard, overview,
-    profile_search, rehearsal, scripts, segments, sending, sessions, status, subject, tail, traces,
+    AdminContext, AdminRequestError, accounts, alerts, audit, console_files, dead_groups,
+    dead_letters, destination_details, destinations, effective, event_pages, events, guard,
+    overview, profile_search, rehearsal, scripts, segments, sending, series, sessions, status,
+    subject, tail, traces,
 };
 use tagway_console::access::Role;
 
@@ -120,7 +121,14 @@ fn api_routes(context: &Arc<AdminContext>, acts: &TaskTracker) -> OpenApiRouter<
         .add(READ.needs_personal(), routes!(segments::stream_changes))
         .add(READ.needs_personal(), routes!(segments::preview_segment))
         .add(edit("segment.run"), routes!(segments::run_segment))
-        .add(manage("segment.forget"), routes!(segments::forget_sync));
+        .add(manage("segment.forget"), routes!(segments::forget_sync))
+        .add(READ, routes!(series::get_series))
+        .add(READ, routes!(series::get_outcomes))
+        .add(READ, routes!(alerts::list_alerts))
+        .add(READ, routes!(alerts::list_alert_rules))
+        .add(READ, routes!(alerts::get_alert))
+        .add(edit("alert.test"), routes!(alerts::test_alert_channel))
+        .add(edit("alert.acknowledge"), routes!(alerts::acknowledge_alert));
     let mut all = table.into_router();
     let items = all.get_openapi_mut().paths.paths.values_mut();
     for Operation { summary, responses, .. } in items.flat_map(operations) {

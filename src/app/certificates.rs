@@ -108,8 +108,8 @@ impl CertificateReloader {
         })
     }
 
-    /// Publishes the expiry times of the certificates, and warns once a day about those that expire soon.
-    pub(super) fn watch_expiry(&self, metrics: &Metrics, now: Timestamp) {
+    /// The certificates in use by their first host names, with their earliest times of expiry.
+    pub(super) fn expiries(&self) -> BTreeMap<SharedName, Timestamp> {
         let mut earliest: BTreeMap<SharedName, Timestamp> = BTreeMap::new();
         let of_admin = self.admin.iter().flat_map(TlsTerminator::expiries);
         for CertificateExpiry { name, expires_at } in
@@ -118,6 +118,12 @@ impl CertificateReloader {
             let known = earliest.entry(name).or_insert(expires_at);
             *known = expires_at.min(*known);
         }
+        earliest
+    }
+
+    /// Publishes the expiry times of the certificates, and warns once a day about those that expire soon.
+    pub(super) fn watch_expiry(&self, metrics: &Metrics, now: Timestamp) {
+        let earliest = self.expiries();
         metrics.certificate_expires.clear();
         let lead = self.with(|state| state.settings.expiry_warning);
         for (name, expires_at) in earliest {

@@ -2,7 +2,6 @@
 
 use anyhow::Context as _;
 use tokio::runtime::{Handle, Runtime};
-use tokio_util::task::TaskTracker;
 
 /// The runtime of delivery. Dropping it stops it in the background: a plain runtime would wait for its
 /// threads, which asynchronous code must not, and a start that fails half way drops it in such code.
@@ -20,16 +19,9 @@ impl DeliveryRuntime {
         Ok((Self(Some(runtime)), handle))
     }
 
-    /// Runs a task on this runtime, and tracks it.
-    pub(super) fn spawn_tracked(
-        &self,
-        tasks: &TaskTracker,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) {
-        match &self.0 {
-            Some(runtime) => tasks.spawn_on(task, runtime.handle()),
-            None => tasks.spawn(task),
-        };
+    /// Returns the handle, or the one of the current runtime after the end.
+    pub(super) fn handle(&self) -> Handle {
+        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
     }
 }
 

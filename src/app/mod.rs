@@ -8,6 +8,8 @@ mod admin_control;
 mod certificates;
 mod delivery_runtime;
 mod keys;
+mod listeners;
+mod monitor;
 mod open_stores;
 mod running_settings;
 mod sites;
@@ -19,8 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::future::BoxFuture;
-use hyper::body::Incoming;
 use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -30,13 +30,15 @@ use self::admin_control::AppAdminControl;
 use self::certificates::CertificateReloader;
 use self::delivery_runtime::DeliveryRuntime;
 pub use self::keys::site_key;
+use self::listeners::{bind_admin, bind_edge};
+use self::monitor::ConsoleMonitor;
 use self::open_stores::{ConsoleStores, open, open_segments};
 use self::running_settings::RunningSettings;
 use self::sites::{RunningSites, SiteDeps};
 use self::subjects::{ServerErasure, SubjectService};
 use crate::admin::{self, AdminServer, ReadinessState, load_token};
 use crate::config::{ConfigSource, ConfigWatcher, ReloadReason, TagwaySettings};
-use crate::gateway::{ClientFacts, Gateway};
+use crate::gateway::Gateway;
 use tagway_console::account::ConsoleAccounts;
 use tagway_core::bots;
 use tagway_core::clock::{SharedClock, SystemClock};
@@ -44,7 +46,7 @@ use tagway_core::feed::LiveFeed;
 use tagway_core::metrics::Metrics;
 use tagway_delivery::segment::SegmentScheduler;
 use tagway_delivery::{DeliveryContext, DeliveryDispatcher};
-use tagway_edge::{EdgeClientFacts, EdgeServer, RequestHandler, TlsTerminator};
+use tagway_edge::EdgeServer;
 use tagway_pages::script::proxy::ScriptProxy;
 use tagway_settings::ConfigError;
 use tagway_storage::journal::{Journal, JournalError, SqliteJournal};
@@ -105,6 +107,7 @@ pub struct TagwayApp {
     listeners: TaskTracker,
     tasks: TaskTracker,
     console: ConsoleStores,
+    monitor: ConsoleMonitor,
     /// Owned until the end.
     delivery: DeliveryRuntime,
 }
@@ -146,14 +149,7 @@ impl TagwayApp {
             fill_per_second: settings.segments.fill_per_second,
         });
         let snapshot = sites.snapshot(&settings).await?;
-        let scripts = ScriptProxy::new(
-            settings.scripts.clone(),
-            &settings.data_dir,
-            settings.egress.allow_private,
-            clock.clone(),
-            metrics.clone(),
-        )
-        .context("TLS for scripts")?;
+        let scripts = open_scripts(&settings, &clock, &metrics)?;
         scripts.set_pins(snapshot.pins()).await;
         let gateway = Gateway::new(
             journal.clone(),
@@ -170,6 +166,7 @@ impl TagwayApp {
         let (admin, admin_tls) = bind_admin(&settings).await?;
         let (http, https) = (server.http_addr(), server.https_addr());
         let addresses = ListenAddresses { http, https, admin: admin.address() };
+        let monitor = ConsoleMonitor::new(opened.store, &settings, clock.clone(), metrics.clone())?;
         let app = Arc::new(Self {
             addresses,
             settings: RunningSettings::new(origin, &settings),
@@ -192,6 +189,7 @@ impl TagwayApp {
             listeners: TaskTracker::new(),
             tasks,
             console: opened.console,
+            monitor,
             delivery,
             started: settings,
         });
@@ -224,13 +222,17 @@ impl TagwayApp {
             token,
             accounts: self.console.accounts.clone(),
             audit: self.console.audit.clone(),
+            series: self.monitor.series.clone(),
+            alerts: self.monitor.alerts.clone(),
         };
         self.tasks.spawn(admin.serve(context, self.end_admin.clone()));
         self.tasks.spawn(self.clone().run_maintenance());
         self.tasks.spawn(self.clone().enforce_journal_allowance());
         self.tasks.spawn(self.subjects.clone().resume());
         let following = self.segments.clone().run_until_stopped(self.end_maintenance.clone());
-        self.delivery.spawn_tracked(&self.tasks, following);
+        let runtime = self.delivery.handle();
+        self.tasks.spawn_on(following, &runtime);
+        self.monitor.start(self.clone(), &runtime);
         self.readiness.set_started();
         Ok(())
     }
@@ -312,7 +314,7 @@ impl TagwayApp {
         sites.retire(&readers).await?;
         self.segments.apply(sites.segments(settings));
         self.settings.replace(settings, sites.ids());
-        Ok(())
+        self.monitor.apply(settings)
     }
 
     /// Stops accepting requests, finishes those under way, settles, syncs.
@@ -322,6 +324,8 @@ impl TagwayApp {
         self.listeners.close();
         self.listeners.wait().await;
         self.gateway.stop().await;
+        // Before the destinations: their end is no end of alerts about them.
+        self.monitor.stop().await;
         self.dispatcher.stop().await;
         self.sites.lock().await.stop().await;
         self.profiles.stop().await;
@@ -429,66 +433,15 @@ impl TagwayApp {
     }
 }
 
-/// The edge's handler: passes requests to the gateway.
-struct GatewayHandler(Arc<Gateway>);
-
-impl RequestHandler for GatewayHandler {
-    fn handle(
-        &self,
-        request: http::Request<Incoming>,
-        arrival: EdgeClientFacts,
-    ) -> BoxFuture<'static, http::Response<tagway_edge::EdgeResponseBody>> {
-        let gateway = self.0.clone();
-        Box::pin(async move { gateway.handle(request, facts(arrival)).await })
-    }
-
-    fn respond_overloaded(
-        &self,
-        request: &http::Request<Incoming>,
-        arrival: EdgeClientFacts,
-    ) -> http::Response<tagway_edge::EdgeResponseBody> {
-        self.0.respond_overloaded(request, facts(arrival))
-    }
-
-    fn is_host_served(&self, request: &http::Request<Incoming>) -> bool {
-        self.0.is_host_served(request)
-    }
-
-    fn record_edge_response(
-        &self,
-        request: &http::Request<Incoming>,
-        arrival: EdgeClientFacts,
-        answer: http::Response<tagway_edge::EdgeResponseBody>,
-    ) -> http::Response<tagway_edge::EdgeResponseBody> {
-        self.0.record_edge_response(request, facts(arrival), answer)
-    }
-}
-
-fn facts(arrival: EdgeClientFacts) -> ClientFacts {
-    ClientFacts { client: arrival.client, secure: arrival.secure }
-}
-
-async fn bind_edge(
+fn open_scripts(
     settings: &TagwaySettings,
+    clock: &SharedClock,
     metrics: &Arc<Metrics>,
-    gateway: &Arc<Gateway>,
-) -> anyhow::Result<EdgeServer> {
-    let handler = Arc::new(GatewayHandler(gateway.clone()));
-    Ok(EdgeServer::bind(&settings.edge, metrics.clone(), handler).await?)
-}
-
-/// Binds the admin listener; also returns its certificates, if it speaks TLS.
-async fn bind_admin(
-    settings: &TagwaySettings,
-) -> anyhow::Result<(AdminServer, Option<TlsTerminator>)> {
-    let (address, tls) = (settings.admin.address, &settings.admin.tls);
-    let tls = match tls.is_on() {
-        true => Some(TlsTerminator::load(tls.certificates(&settings.edge)).await?),
-        false => None,
-    };
-    let bound = AdminServer::bind(address, tls.clone()).await;
-    let bound = bound.with_context(|| format!("cannot listen on {address} (listen.admin)"))?;
-    Ok((bound, tls))
+) -> anyhow::Result<ScriptProxy> {
+    let allow_private = settings.egress.allow_private;
+    let (scripts, folder) = (settings.scripts.clone(), &settings.data_dir);
+    ScriptProxy::new(scripts, folder, allow_private, clock.clone(), metrics.clone())
+        .context("TLS for scripts")
 }
 
 /// Mistakes as one message, one per line.

@@ -3,6 +3,7 @@
 //! 0 is success, 1 a failure, 2 wrong usage or an invalid configuration.
 
 mod admin_url;
+mod alerts;
 #[cfg(feature = "audit")]
 mod audit;
 mod check;
@@ -84,6 +85,8 @@ enum CliCommand {
     /// List destinations with their state; pause and resume them.
     #[command(subcommand)]
     Destinations(destinations::DestinationsCommand),
+    /// List alerts and their rules, and test the channels of notifications.
+    Alerts(alerts::AlertsArgs),
     /// List vendors' scripts, and approve new versions of pinned scripts.
     #[command(subcommand)]
     Scripts(scripts::ScriptsCommand),
@@ -248,6 +251,7 @@ fn dispatch(arguments: CliArguments, redaction: SecretRedactor) -> Result<(), Co
         CliCommand::Dead(command) => dead::run(&origin, command),
         CliCommand::Event(options) => event::run(&origin, options),
         CliCommand::Destinations(command) => destinations::run(&origin, command),
+        CliCommand::Alerts(options) => alerts::run(&origin, options),
         CliCommand::Scripts(command) => scripts::run(&origin, command),
         CliCommand::Replay(options) => replay::run(&origin, options),
         CliCommand::Preview(options) => preview::run(&origin, options),

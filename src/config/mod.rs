@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::{admin, gateway, log};
+use tagway_console::alert::AlertSettings;
 use tagway_core::geo::GeoDatabase;
 use tagway_delivery::segment;
 use tagway_pages::script;
@@ -70,6 +71,8 @@ pub struct TagwaySettings {
     pub egress: tagway_delivery::EgressSettings,
     /// The cache of vendors' scripts (`[scripts]`).
     pub scripts: script::proxy::ScriptProxySettings,
+    /// Alert rules and channels (`[alerts]`).
+    pub alerts: AlertSettings,
     /// Format and level of the log (`[log]`).
     pub log: log::LogSettings,
     /// `[[sites]]`, in the order of the file.
@@ -117,6 +120,7 @@ impl TagwaySettings {
             segments: segment::SegmentationSettings::read(&mut root.section("segments")),
             egress: tagway_delivery::EgressSettings::read(&mut root.section("egress")),
             scripts: script::proxy::ScriptProxySettings::read(&mut root.section("scripts")),
+            alerts: AlertSettings::read(&mut root.section("alerts")),
             log: log::LogSettings::read(&mut root.section("log")),
             sites: site::read_sites(root, &geo),
             geo,

@@ -61,8 +61,10 @@ impl TrialFile {
             json!({ "sites": [{ "name": "a", "hosts": ["*"], "destinations": [destination] }] });
         let mut steps: Vec<String> =
             path.split('.').filter(|it| !it.is_empty()).map(str::to_owned).collect();
-        if let Some(at) = steps.iter().position(|it| it == "vendors") {
-            steps.insert(at + 1, "ga4".to_owned());
+        for (named, name) in [("vendors", "ga4"), ("channels", "ops")] {
+            if let Some(at) = steps.iter().position(|it| it == named) {
+                steps.insert(at + 1, name.to_owned());
+            }
         }
         let mut trial = Self { document, steps };
         match (trial.steps.last().map(String::as_str), name) {
@@ -84,6 +86,16 @@ impl TrialFile {
                 trial.set("destination", json!("d"));
             }
             (Some("integrations"), _) => trial.set("name", json!("i")),
+            (Some("rules"), _) if path.starts_with(".alerts") => {
+                trial.set("name", json!("backlog-age"));
+            }
+            (Some("ops"), "host" | "port" | "tls" | "user" | "password" | "from" | "to") => {
+                trial.set("kind", json!("email"));
+            }
+            (Some("ops"), _) => {
+                trial.set("kind", json!("webhook"));
+                trial.set("url", json!("https://a.example/"));
+            }
             _ => {}
         }
         trial

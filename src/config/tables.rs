@@ -2,6 +2,7 @@
 //! declare beside their readers.
 
 use crate::{admin, gateway, log};
+use tagway_console::alert::ALERT_SETTINGS;
 use tagway_core::{bots, geo, privacy, visitor};
 use tagway_delivery::segment;
 use tagway_pages::{integrations, origin, script};
@@ -26,6 +27,7 @@ pub(super) const ROOT_SETTINGS: &[Setting] = &[
     Setting::table("profiles", &SettingsTable(&[profile::PROFILE_SETTINGS])),
     Setting::table("postgres", &SettingsTable(&[postgres::POSTGRES_SETTINGS])),
     Setting::table("segments", &SettingsTable(&[segment::SEGMENTATION_SETTINGS])),
+    Setting::table("alerts", &SettingsTable(&[ALERT_SETTINGS])),
     Setting::table("limits", &LIMITS),
     Setting::table("log", &SettingsTable(&[log::LOG_SETTINGS])),
     Setting::table("admin", &SettingsTable(&[admin::ADMIN_SETTINGS, admin::ADMIN_TLS_SETTINGS])),

@@ -12,6 +12,7 @@
 
 mod abuse;
 mod admin_tls;
+mod alerts;
 mod cdn;
 mod certificates;
 mod console;

@@ -40,6 +40,18 @@ impl EgressResolver {
         Self(guard)
     }
 
+    /// Returns the admitted addresses of a host.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the name does not resolve, or if the guard refuses all of its addresses.
+    pub async fn resolve_host(
+        self,
+        host: &str,
+    ) -> Result<Vec<IpAddr>, Box<dyn Error + Send + Sync>> {
+        Ok(self.lookup(host.to_owned()).await?.map(|address| address.ip()).collect())
+    }
+
     async fn lookup(self, name: String) -> Result<ResolvedAddresses, ResolveError> {
         let found = tokio::net::lookup_host((name, 0)).await?;
         let allowed: Vec<SocketAddr> = found.filter(|address| (self.0)(address.ip())).collect();

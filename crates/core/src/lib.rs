@@ -6,7 +6,8 @@
 //!   sent; [`bots`] detects robots; [`geo`] locates the address.
 //! - [`values`] parses values in their many written forms: amounts, currencies, telephone numbers, e-mail
 //!   addresses, names, times, network addresses, long numbers. No other module parses them.
-//! - [`address`] guards outgoing connections, [`answer`] is a response body: complete, or a stream.
+//! - [`address`] guards outgoing connections, [`signature`] signs them; [`answer`] is a response body: complete, or a
+//!   stream.
 //! - [`metrics`] has every metric's name; [`feed`] sends events to watchers; [`clock`] is the time of day.
 
 pub mod address;
@@ -18,5 +19,6 @@ pub mod feed;
 pub mod geo;
 pub mod metrics;
 pub mod privacy;
+pub mod signature;
 pub mod values;
 pub mod visitor;

@@ -217,7 +217,7 @@ impl DestinationClient {
             self.activity.count_skipped(reason);
         }
         let labels = OutcomeLabels { site, destination, outcome: ended.ending.name(), reason };
-        self.metrics.deliveries.get_or_create(&labels).inc();
+        self.metrics.deliveries.count(&labels);
     }
 
     /// Publishes to the live feed that an event has ended, or is to be tried again.

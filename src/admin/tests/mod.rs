@@ -1,5 +1,6 @@
 //! The listener from the callers' side, over a fake journal and a fake gateway.
 
+mod alerts;
 mod audit;
 mod control;
 mod journal;
@@ -113,7 +114,8 @@ impl TestContext {
         let store = Arc::new(store.unwrap());
         let audit = Arc::new(AuditLog::new(store.clone(), clock.clone()));
         let settings = settings(address);
-        let accounts = ConsoleAccounts::new(store, clock.clone(), settings.sessions);
+        let accounts = ConsoleAccounts::new(store.clone(), clock.clone(), settings.sessions);
+        let (series, alerts) = alerts::some(store).await;
         let context = AdminContext {
             segments,
             settings,
@@ -126,6 +128,8 @@ impl TestContext {
             token: SecretString::new(TOKEN),
             accounts: Arc::new(accounts),
             audit,
+            series,
+            alerts,
         };
         Self { context, asked, writable, room, clock, gate, folder }
     }
@@ -269,6 +273,13 @@ async fn token_is_required_for_writes_and_personal_data_only() {
         "GET /api/v1/scripts",
         "GET /api/v1/scripts/diff?site=shop&vendor=ga4&script=/gtag/js",
         "POST /api/v1/scripts/approve",
+        "GET /api/v1/sites/shop/series?measure=dead",
+        "GET /api/v1/sites/shop/outcomes",
+        "GET /api/v1/alerts",
+        "GET /api/v1/alerts/rules",
+        "GET /api/v1/alerts/7",
+        "POST /api/v1/alerts/7/acknowledge",
+        "POST /api/v1/alerts/channels/ops/test",
     ];
     for line in closed {
         for fields in ["", "Authorization: Bearer 0123456789abcdef0123456789abcdeX\r\n"] {

@@ -36,6 +36,7 @@ pub(super) fn filled(path: &str) -> String {
         .replace("{destination}", "ga4")
         .replace("{seq}", "12")
         .replace("{id}", "7")
+        .replace("{name}", "ops")
 }
 
 /// The schema of the answer with status 200.
@@ -198,6 +199,13 @@ async fn answers_match_the_document() {
         ("GET", "/api/v1/scripts/diff", diff, Value::Null),
         ("POST", "/api/v1/segments/run", "", segment),
         ("POST", "/api/v1/segments/preview", "", rule),
+        ("GET", "/api/v1/sites/{site}/series", "?measure=delivered&range=1h", Value::Null),
+        ("GET", "/api/v1/sites/{site}/outcomes", "?range=1h", Value::Null),
+        ("GET", "/api/v1/alerts", "", Value::Null),
+        ("GET", "/api/v1/alerts/rules", "", Value::Null),
+        ("GET", "/api/v1/alerts/{id}", "", Value::Null),
+        ("POST", "/api/v1/alerts/{id}/acknowledge", "", json!({ "note": "seen" })),
+        ("POST", "/api/v1/alerts/channels/{name}/test", "", json!({})),
         ("GET", "/api/v1/segments", "", Value::Null),
         ("GET", "/api/v1/segments/{site}/{segment}", "", Value::Null),
         ("POST", "/api/v1/dead/retry", "", destination.clone()),

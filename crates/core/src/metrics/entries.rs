@@ -125,7 +125,7 @@ impl Metrics {
         c.family(
             "deliveries",
             "Events settled at a destination since the start of the process, by outcome and reason.",
-            &self.deliveries,
+            self.deliveries.family(),
         );
         c.family(
             "delivery_attempts",
@@ -309,6 +309,20 @@ impl Metrics {
             "segment_sync_changes",
             "Membership changes of a sync: `added`, `removed`, or not made: `left_out`, `not_removed`.",
             &self.segment_sync_changes,
+        );
+    }
+
+    pub(super) fn catalogue_alerts(&mut self) {
+        let c = &mut self.catalogue;
+        c.family(
+            "alerts_firing",
+            "Alerts of the gateway's own rules that fire now, by severity: `page` or `ticket`.",
+            &self.alerts_firing,
+        );
+        c.family(
+            "alert_notifications",
+            "Attempts to notify a channel of alerts, by result: `sent`, `retried` or `failed`.",
+            &self.alert_notifications,
         );
     }
 }

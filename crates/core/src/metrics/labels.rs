@@ -171,6 +171,22 @@ pub struct MappingRuleLabels {
     pub rule: String,
 }
 
+/// `severity` of an alert.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AlertSeverityLabels {
+    /// `page` or `ticket`.
+    pub severity: &'static str,
+}
+
+/// `channel, result` of a notification.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AlertChannelLabels {
+    /// The channel's name in the configuration.
+    pub channel: SharedName,
+    /// `sent`, `retried` or `failed`.
+    pub result: &'static str,
+}
+
 /// The label `result` of a profile lookup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabels {

@@ -6,16 +6,19 @@
 mod catalogue;
 mod entries;
 mod labels;
+mod outcome_counters;
 
 pub use catalogue::MetricEntry;
 pub use labels::{
-    AttemptLabels, CertificateLabels, DestinationLabels, EventDropLabels, FieldDropLabels,
-    FormatLabels, IntegrationLabels, LedgerLabels, LoginProofLabels, MappingRuleLabels,
-    OutcomeLabels, PageSkipLabels, PoisonLabels, RateLimitLabels, ReasonLabels, RequestLabels,
-    ResultLabels, RouteLabels, ScriptRequestLabels, SegmentLabels, SegmentRunLabels,
-    SegmentSyncLabels, SenderRankLabels, SiteLabels, SiteVendorLabels, SyncChangeLabels,
-    TraitSourceLabels,
+    AlertChannelLabels, AlertSeverityLabels, AttemptLabels, CertificateLabels, DestinationLabels,
+    EventDropLabels, FieldDropLabels, FormatLabels, IntegrationLabels, LedgerLabels,
+    LoginProofLabels, MappingRuleLabels, OutcomeLabels, PageSkipLabels, PoisonLabels,
+    RateLimitLabels, ReasonLabels, RequestLabels, ResultLabels, RouteLabels, ScriptRequestLabels,
+    SegmentLabels, SegmentRunLabels, SegmentSyncLabels, SenderRankLabels, SiteLabels,
+    SiteVendorLabels, SyncChangeLabels, TraitSourceLabels,
 };
+
+pub use outcome_counters::OutcomeCounters;
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -83,7 +86,7 @@ pub struct Metrics {
     /// Events of the journal still to be read for new counters.
     pub filling_events: Family<SiteLabels, Gauge>,
     /// Events ended at a destination.
-    pub deliveries: Family<OutcomeLabels, Counter>,
+    pub deliveries: OutcomeCounters,
     /// Values that a destination's mapping left out, by the setting whose limit they exceeded.
     pub left_out: Family<AttemptLabels, Counter>,
     /// Fields of events that a destination dropped.
@@ -150,6 +153,10 @@ pub struct Metrics {
     pub segment_synced_timestamp_seconds: Family<SegmentSyncLabels, Gauge<u64, AtomicU64>>,
     /// Changes of members that were sent to destinations.
     pub segment_sync_changes: Family<SyncChangeLabels, Counter>,
+    /// Alerts that fire now.
+    pub alerts_firing: Family<AlertSeverityLabels, Gauge>,
+    /// Notifications of alerts, by the result of each attempt.
+    pub alert_notifications: Family<AlertChannelLabels, Counter>,
     /// 1 if the last reload of the configuration succeeded.
     pub config_reload_success: Gauge,
 }
@@ -181,7 +188,7 @@ impl Metrics {
             dead_evicted: Counter::default(),
             journal_writable: Gauge::default(),
             filling_events: Family::default(),
-            deliveries: Family::default(),
+            deliveries: OutcomeCounters::default(),
             left_out: Family::default(),
             fields_dropped: Family::default(),
             mapping_failures: Family::default(),
@@ -215,6 +222,8 @@ impl Metrics {
             segment_abandoned_members: Family::default(),
             segment_synced_timestamp_seconds: Family::default(),
             segment_sync_changes: Family::default(),
+            alerts_firing: Family::default(),
+            alert_notifications: Family::default(),
             config_reload_success: Gauge::default(),
         };
         metrics.catalogue_requests();
@@ -223,6 +232,7 @@ impl Metrics {
         metrics.catalogue_profiles();
         metrics.catalogue_pages();
         metrics.catalogue_segments();
+        metrics.catalogue_alerts();
         metrics
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::DeliveryDispatcher;
+use super::{DeliveryDispatcher, RunningDestination};
 use crate::exchange::FailedAttempt;
 use tagway_core::metrics::{DestinationLabels, LedgerLabels};
 use tagway_storage::journal::{JournalError, ReaderAccount, ReaderId, ReaderLedger};
@@ -19,17 +19,40 @@ impl DeliveryDispatcher {
     ///
     /// Returns a [`JournalError`] if the journal's accounts cannot be read.
     pub async fn observe<T>(&self, show: impl FnOnce() -> T) -> Result<T, JournalError> {
+        let shown = |accounts: Vec<(RunningDestination, ReaderAccount)>| {
+            for (RunningDestination { site, destination, .. }, account) in accounts {
+                self.publish(DestinationLabels { site, destination }, &account);
+            }
+            show()
+        };
+        self.look_at_accounts(shown).await
+    }
+
+    /// Reads the accounts of all destinations, and calls `look` before anything more is settled: the counts of settled
+    /// events then agree with the accounts. Waits while workers are started and stopped, so that none is missing.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`JournalError`] if the journal's accounts cannot be read.
+    pub async fn read_accounts<T>(
+        &self,
+        look: impl FnOnce(Vec<(RunningDestination, ReaderAccount)>) -> T,
+    ) -> Result<T, JournalError> {
+        let _turn = self.apply_lock.lock().await;
+        self.look_at_accounts(look).await
+    }
+
+    async fn look_at_accounts<T>(
+        &self,
+        look: impl FnOnce(Vec<(RunningDestination, ReaderAccount)>) -> T,
+    ) -> Result<T, JournalError> {
         let quiet = tokio::time::timeout(QUIET_TIME, self.settlement_lock.write()).await;
         let readers = self.running_destinations();
         let ids = readers.iter().map(|reader| reader.reader).collect();
         let accounts = self.shared.journal.accounts(ids).await?;
-        for (reader, account) in readers.into_iter().zip(accounts) {
-            let (site, destination) = (reader.site, reader.destination);
-            self.publish(DestinationLabels { site, destination }, &account);
-        }
-        let shown = show();
+        let seen = look(readers.into_iter().zip(accounts).collect());
         drop(quiet);
-        Ok(shown)
+        Ok(seen)
     }
 
     fn publish(&self, labels: DestinationLabels, account: &ReaderAccount) {

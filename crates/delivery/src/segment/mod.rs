@@ -63,7 +63,7 @@ pub use members::ProfileBitSet;
 pub use parse::RuleParseError;
 pub use postgres::{PostgresSegmentStore, SCHEMA};
 pub use rule::{EventCondition, SegmentRule};
-pub use scheduler::{SegmentOverview, SegmentPreview, SegmentScheduler};
+pub use scheduler::{SegmentOverview, SegmentPlan, SegmentPreview, SegmentScheduler};
 pub use settings::{
     SEGMENT_SETTINGS, SEGMENTATION_SETTINGS, SegmentDraft, SegmentSettings, SegmentationSettings,
     SyncKind, SyncSettings,

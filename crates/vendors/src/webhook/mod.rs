@@ -8,7 +8,6 @@
 //! it is sent: receivers recognise repetitions by it. `webhook-timestamp` is the attempt's own.
 
 mod settings;
-mod sign;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +30,7 @@ use super::{
     classify_reply,
 };
 use tagway_core::event::{EnrichedEvent, Event, JsonObject};
+use tagway_core::signature;
 use tagway_settings::SecretString;
 
 /// The webhook's entry in the list of vendors.
@@ -102,7 +102,7 @@ impl Destination for WebhookDestination {
 impl WebhookDestination {
     fn request(&self, id: &str, body: Bytes, now: Timestamp) -> Request<Bytes> {
         let timestamp = now.as_second().to_string();
-        let signature = sign::signatures(&self.settings.keys, id, &timestamp, &body);
+        let signature = signature::signatures(&self.settings.keys, id, &timestamp, &body);
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.settings.url.clone();

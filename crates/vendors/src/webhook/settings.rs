@@ -4,7 +4,7 @@ use http::Uri;
 use http::header::{self, HeaderName, HeaderValue};
 use url::Url;
 
-use super::sign::WebhookSigningKey;
+use tagway_core::signature::WebhookSigningKey;
 use tagway_settings::{SecretString, Setting, SettingsSection};
 
 /// The settings of a destination of this vendor.

@@ -6,12 +6,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::counters::RuleCounterProgress;
+use super::super::schedule::{SegmentSchedule, delay_ms};
 use super::super::sync::{SyncManager, SyncOverview};
 use super::super::{
     MembershipFilter, MembershipUnit, ProfileSelection, SegmentError, SegmentRecord,
-    SegmentRunSummary, SegmentSize, SiteSegments,
+    SegmentRunSummary, SegmentSettings, SegmentSize, SiteSegments,
 };
-use super::SegmentScheduler;
+use super::{MAX_PAUSE_MS, MIN_PAUSE_MS, SegmentScheduler, is_filled};
 use tagway_core::metrics::SharedName;
 use tagway_storage::profile::ProfileId;
 
@@ -54,7 +55,78 @@ pub struct SegmentOverview {
     pub uncounted: Vec<String>,
 }
 
+/// The plan of a segment, without its members. Times are milliseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentPlan {
+    /// The site's name.
+    pub site: SharedName,
+    /// The segment's name.
+    pub name: SharedName,
+    /// The time when it was to run by its schedule, whatever has failed since; `None` if it waits for its counters,
+    /// or is not to run.
+    pub planned_ms: Option<i64>,
+    /// The start of its last run.
+    pub ran_ms: Option<i64>,
+}
+
 impl SegmentScheduler {
+    /// Returns the plans of all segments.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SegmentError`] if a store cannot be read, or if another gateway runs the segments.
+    pub async fn plans(&self) -> Result<Vec<SegmentPlan>, SegmentError> {
+        let mut plans = Vec::new();
+        for site in self.sites.load_full().iter() {
+            let stored = self.store.list_segments(site.id).await?;
+            let counters = self.counters(site).await?;
+            for segment in &site.segments {
+                let known = stored.iter().find(|known| *known.name == *segment.name);
+                let ran = known.and_then(|known| known.last_run.as_ref());
+                let waits = !is_filled(&segment.rule, counters.as_deref())
+                    || known.is_some_and(|known| known.begun_at.is_some());
+                let planned_ms = match ran {
+                    _ if waits => None,
+                    Some(ran) => self.planned(site, segment, ran),
+                    None => self.failing_since(site, segment),
+                };
+                let (site, name) = (site.name.clone(), segment.name.clone());
+                plans.push(SegmentPlan {
+                    site,
+                    name,
+                    planned_ms,
+                    ran_ms: ran.map(|ran| ran.at_ms),
+                });
+            }
+        }
+        Ok(plans)
+    }
+
+    /// Returns the time after a run at which a segment is to run by its schedule.
+    pub(super) fn planned(
+        &self,
+        site: &SiteSegments,
+        segment: &SegmentSettings,
+        ran: &SegmentRunSummary,
+    ) -> Option<i64> {
+        let next = segment.schedule.next(ran.at_ms, self.settings.realtime_every)?;
+        let jitter = segment.jitter.unwrap_or(self.settings.jitter);
+        Some(next.saturating_add(match segment.schedule {
+            SegmentSchedule::Realtime => 0,
+            _ => delay_ms(&site.name, &segment.name, jitter),
+        }))
+    }
+
+    /// Returns the approximate time since which the runs of a segment fail.
+    fn failing_since(&self, site: &SiteSegments, segment: &SegmentSettings) -> Option<i64> {
+        let failed = self.failed_runs.lock();
+        let (times, again) = failed.get(&(site.id, segment.name.clone()))?;
+        let doubled = MIN_PAUSE_MS.saturating_mul(1 << times.saturating_sub(1).min(10));
+        let pause = doubled.min(MAX_PAUSE_MS);
+        // The pauses before the last one are together about as long.
+        Some(again.saturating_sub(2 * pause))
+    }
+
     /// Lists every segment of a site, or of all.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ mod poison;
 mod pushing;
 mod uncounted;
 
-pub use listing::SegmentOverview;
+pub use listing::{SegmentOverview, SegmentPlan};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::counters::RuleCounterProgress;
 use super::run::SegmentRun;
-use super::schedule::delay_ms;
 use super::sync::SyncManager;
 use super::{
     MembershipFilter, MembershipUnit, ProfileSelection, RuleEvaluation, SegmentError, SegmentId,
@@ -244,12 +243,7 @@ impl SegmentScheduler {
         if is_cut_off || ran.fingerprint != segment.fingerprint() {
             return Some(now);
         }
-        let next = segment.schedule.next(ran.at_ms, self.settings.realtime_every)?;
-        let jitter = segment.jitter.unwrap_or(self.settings.jitter);
-        Some(next.saturating_add(match segment.schedule {
-            super::schedule::SegmentSchedule::Realtime => 0,
-            _ => delay_ms(&site.name, &segment.name, jitter),
-        }))
+        self.planned(site, segment, ran)
     }
 
     /// Removes segments that are no longer configured, and publishes the sizes of the others.

@@ -15,13 +15,15 @@ const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// A signing key, ready to use.
 #[derive(Clone)]
-pub(super) struct WebhookSigningKey(Hmac<Sha256>);
+pub struct WebhookSigningKey(Hmac<Sha256>);
 
 /// The reason why a secret is no signing key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum WebhookKeyError {
+pub enum WebhookKeyError {
+    /// The text after the prefix is no base64.
     #[error("must be base64 after whsec_")]
     NotBase64,
+    /// The decoded key is too short or too long.
     #[error("must be base64 of 24 to 64 bytes after whsec_")]
     Length,
 }
@@ -32,7 +34,7 @@ impl WebhookSigningKey {
     /// # Errors
     ///
     /// Returns an error if the text after `whsec_` is not base64 of 24 to 64 bytes.
-    pub(super) fn read(secret: &SecretString) -> Result<Self, WebhookKeyError> {
+    pub fn read(secret: &SecretString) -> Result<Self, WebhookKeyError> {
         let text = secret.expose();
         let Some(encoded) = text.strip_prefix(PREFIX) else {
             return WebhookSigningKey::new(text.as_bytes());
@@ -50,7 +52,7 @@ impl WebhookSigningKey {
 }
 
 /// Returns the value of `webhook-signature`: one signature per key, newest first. `None` without a key.
-pub(super) fn signatures(
+pub fn signatures(
     keys: &[WebhookSigningKey],
     id: &str,
     timestamp: &str,
