@@ -71,11 +71,11 @@ pub struct AccountId(pub i64);
 /// The rights of an account or a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessRights {
-    /// The role.
+    /// The role, which includes the lower ones.
     pub role: Role,
     /// The right to see personal data.
     pub personal: bool,
-    /// The sites.
+    /// The sites that its owner may see.
     pub sites: SiteScope,
 }
 
@@ -86,7 +86,7 @@ pub struct ConsoleAccount {
     pub id: AccountId,
     /// Its name, unique without regard to case.
     pub name: String,
-    /// Its rights.
+    /// Its role, its right to personal data and its sites.
     pub rights: AccessRights,
     /// True if it may not log in.
     pub disabled: bool,
@@ -107,7 +107,7 @@ pub struct AccountChange {
     pub role: Option<Role>,
     /// The right to see personal data.
     pub personal: Option<bool>,
-    /// The sites.
+    /// The new sites; all of them without a limit.
     pub sites: Option<SiteScope>,
     /// True ends its sessions, and it may not log in.
     pub disabled: Option<bool>,

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 /// The failed attempts in one period. A person mistypes two or three times.
 const ATTEMPTS: u32 = 5;
 
-/// The period.
+/// The time after which attempts are counted from zero.
 const PERIOD: SignedDuration = SignedDuration::from_mins(1);
 
 /// The most accounts and networks that are counted at once. Beyond, every attempt is refused until a period ends:

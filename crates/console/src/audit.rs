@@ -53,7 +53,7 @@ pub const CHECK_ROWS: usize = 10_000;
 /// The hash before the first row.
 const NO_HASH: [u8; 32] = [0; 32];
 
-/// The audit log.
+/// The log of acts in the embedded database.
 pub struct AuditLog {
     store: Arc<SqliteStore>,
     clock: SharedClock,
@@ -107,7 +107,7 @@ pub struct AuditFilter {
     pub actor: Option<String>,
     /// An act, or a kind of acts such as `destination.*`.
     pub action: Option<String>,
-    /// The site.
+    /// Only acts about this site.
     pub site: Option<String>,
     /// The most rows, at most [`PAGE_ROWS`].
     pub limit: usize,
@@ -127,7 +127,7 @@ pub struct AuditChainCheck {
 /// Some rows, the newest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AuditPage {
-    /// The rows.
+    /// The acts that match, the newest first.
     pub rows: Vec<AuditRow>,
     /// The value of `before` for the next page; null at the end.
     pub next: Option<i64>,

@@ -45,7 +45,7 @@ pub struct SessionOrigin {
 pub struct SessionRecord {
     /// The hash of its secret.
     pub hash: SecretHash,
-    /// Its account.
+    /// The person who has logged in.
     pub account: ConsoleAccount,
     /// The time of the login.
     pub created_at: Timestamp,
@@ -66,7 +66,7 @@ pub struct SessionRecord {
 pub struct IssuedSession {
     /// The secret, which is not stored.
     pub secret: SecretString,
-    /// The session.
+    /// The stored part, with its account.
     pub session: SessionRecord,
 }
 

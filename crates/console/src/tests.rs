@@ -339,7 +339,8 @@ async fn secrets_are_neither_stored_nor_formatted() {
     test.store.close().await;
     let mut files = 0;
     for entry in std::fs::read_dir(test.folder.path()).unwrap() {
-        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        // SQLite removes its log when the last connection closes, which may be now.
+        let Ok(bytes) = std::fs::read(entry.unwrap().path()) else { continue };
         files += usize::from(bytes.windows(4).any(|part| part == b"ana\0" || part == b"argo"));
         for secret in &secrets {
             assert!(!bytes.windows(secret.len()).any(|part| part == secret.as_bytes()));

@@ -28,7 +28,7 @@ pub struct ApiToken {
     pub id: i64,
     /// Its name, for lists and for the audit log.
     pub name: String,
-    /// Its rights.
+    /// Its role, its right to personal data and its sites.
     pub rights: AccessRights,
     /// The name of the account that made it.
     pub author: String,
