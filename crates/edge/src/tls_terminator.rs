@@ -27,9 +27,9 @@ struct TerminatorState {
 /// The versions of HTTP that a listener offers to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpVersionOffer {
-    /// HTTP/2 and HTTP/1.1.
+    /// HTTP/2, and HTTP/1.1 for clients without it.
     All,
-    /// HTTP/1.1.
+    /// HTTP/1.1, also for clients that prefer HTTP/2.
     Http1,
 }
 
