@@ -339,16 +339,26 @@ fn meaning(code: &str) -> &'static str {
     found.map(|(_, text)| *text).unwrap_or_default()
 }
 
-/// Lists all destinations that the gateway delivers to.
-#[utoipa::path(get, path = "/api/v1/destinations",
+/// The filter of a list of destinations.
+#[derive(Default, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DestinationsQuery {
+    #[serde(deserialize_with = "optional")]
+    site: Option<String>,
+}
+
+/// Lists the destinations that the gateway delivers to.
+#[utoipa::path(get, path = "/api/v1/destinations", params(DestinationsQuery),
     responses((status = 200, body = DestinationsAnswer)))]
 pub(super) async fn list_destinations(
     State(api): State<SharedApi>,
     caller: Caller,
-    QueryParams(NoParams {}): QueryParams<NoParams>,
+    QueryParams(DestinationsQuery { site }): QueryParams<DestinationsQuery>,
 ) -> ApiResult<DestinationsAnswer> {
     let mut summaries = api.context.control.destinations();
-    summaries.retain(|it| caller.may_see(&it.reader.site));
+    let is_wanted = |name: &str| site.as_deref().is_none_or(|site| site == name);
+    summaries.retain(|it| caller.may_see(&it.reader.site) && is_wanted(&it.reader.site));
     Ok(Json(DestinationsAnswer { rows: rows(&api.context, &caller, summaries).await? }))
 }
 

@@ -8,9 +8,11 @@ use utoipa::ToSchema;
 use super::audit_draft::AuditDraft;
 use super::caller::Caller;
 use super::masking::mask_profile;
-use super::request::{JsonBody, required};
-use super::router::{ApiResult, SharedApi};
+use super::AdminRequestError;
+use super::request::{JsonBody, invalid_field};
+use super::router::{ApiResult, ApiState, SharedApi};
 use tagway_storage::journal::SubjectCursor;
+use tagway_storage::profile::{IdentityKind, ProfileId, ProfileSearch, SearchPosition};
 
 /// The numbers of erased data of a person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -55,8 +57,9 @@ pub enum SubjectError {
 pub(super) struct ForgetSubjectRequest {
     site: String,
     /// A user id, an anonymous or cookie id, or an e-mail address.
-    #[serde(deserialize_with = "required")]
-    id: String,
+    id: Option<String>,
+    /// In place of `id`: the number of a profile.
+    profile: Option<i64>,
     /// Lifts the suppression.
     #[serde(default)]
     undo: bool,
@@ -67,8 +70,9 @@ pub(super) struct ForgetSubjectRequest {
 #[serde(deny_unknown_fields)]
 pub(super) struct ExportSubjectRequest {
     site: String,
-    #[serde(deserialize_with = "required")]
-    id: String,
+    id: Option<String>,
+    /// In place of `id`: the number of a profile.
+    profile: Option<i64>,
     /// The member `next` of the page before.
     #[schema(value_type = Option<Object>)]
     from: Option<SubjectCursor>,
@@ -79,8 +83,38 @@ pub(super) struct ExportSubjectRequest {
 #[serde(deny_unknown_fields)]
 pub(super) struct SubjectProfilesRequest {
     site: String,
-    #[serde(deserialize_with = "required")]
-    id: String,
+    id: Option<String>,
+    /// In place of `id`: the number of a profile. The first row then has it, and the names of its segments.
+    profile: Option<i64>,
+}
+
+/// Returns the name of the person of a request. A caller who sees no names gives the number of a profile.
+async fn named(
+    api: &ApiState,
+    site: &str,
+    id: Option<String>,
+    profile: Option<i64>,
+) -> Result<String, AdminRequestError> {
+    match (id, profile) {
+        (Some(id), None) if !id.trim().is_empty() => Ok(id),
+        (None, Some(number)) => {
+            let after = SearchPosition {
+                kind: String::new(),
+                profile: ProfileId(number.saturating_add(1)),
+            };
+            let search = ProfileSearch { text: None, after: Some(after), limit: 1 };
+            let page = api.context.control.search_profiles(site, search).await?;
+            let found = page.profiles.into_iter().find(|it| it.profile.0 == number);
+            let name = found.and_then(|found| {
+                let mut devices = found.identities.into_iter();
+                let device = devices.find(|it| it.kind != IdentityKind::Email);
+                found.user_id.or(device.map(|it| it.value.to_string()))
+            });
+            name.ok_or(AdminRequestError::NotFound)
+        }
+        (Some(_), None) => Err(invalid_field("id", "id: must not be empty")),
+        _ => Err(invalid_field("id", "give either id or profile")),
+    }
 }
 
 /// The result of an erasure, or of its suppression's end.
@@ -105,8 +139,10 @@ pub(super) struct ProfilesAnswer {
 pub(super) async fn forget_subject(
     State(api): State<SharedApi>,
     audit: AuditDraft,
-    JsonBody(ForgetSubjectRequest { site, id, undo }): JsonBody<ForgetSubjectRequest>,
+    JsonBody(request): JsonBody<ForgetSubjectRequest>,
 ) -> ApiResult<ForgetAnswer> {
+    let ForgetSubjectRequest { site, id, profile, undo } = request;
+    let id = named(&api, &site, id, profile).await?;
     // The person's id is not in the row: it would outlive the person's data.
     if undo {
         let lifted = api.context.control.lift_suppression(&site, &id).await?;
@@ -128,8 +164,10 @@ pub(super) async fn forget_subject(
 pub(super) async fn export_subject(
     State(api): State<SharedApi>,
     audit: AuditDraft,
-    JsonBody(ExportSubjectRequest { site, id, from }): JsonBody<ExportSubjectRequest>,
+    JsonBody(request): JsonBody<ExportSubjectRequest>,
 ) -> ApiResult<ExportPage> {
+    let ExportSubjectRequest { site, id, profile, from } = request;
+    let id = named(&api, &site, id, profile).await?;
     let page = api.context.control.export(&site, &id, from).await?;
     audit.add_detail(&format!("{} items", page.held.len()));
     Ok(Json(page))
@@ -141,9 +179,17 @@ pub(super) async fn export_subject(
 pub(super) async fn list_profiles(
     State(api): State<SharedApi>,
     caller: Caller,
-    JsonBody(SubjectProfilesRequest { site, id }): JsonBody<SubjectProfilesRequest>,
+    JsonBody(request): JsonBody<SubjectProfilesRequest>,
 ) -> ApiResult<ProfilesAnswer> {
+    let SubjectProfilesRequest { site, id, profile } = request;
+    let id = named(&api, &site, id, profile).await?;
     let mut profiles = api.context.control.profiles(&site, &id).await?;
+    if let (Some(number), Some(serde_json::Value::Object(row))) = (profile, profiles.first_mut()) {
+        let mut segments = api.context.segments.memberships(&site, &[ProfileId(number)]).await?;
+        let segments = segments.remove(&ProfileId(number)).unwrap_or_default();
+        row.insert("profile".to_owned(), number.into());
+        row.insert("segments".to_owned(), segments.iter().map(|name| name.to_string()).collect());
+    }
     if !caller.shows_personal {
         profiles.iter_mut().for_each(mask_profile);
     }
