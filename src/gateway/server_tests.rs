@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::tests::{
-    TestGateway, basic, house_of, limits, page, start_gateway, start_with_mounts, to,
+    TestGateway, basic, gateway_of, limits, page, start_gateway, start_with_mounts, to,
 };
 use super::{BeaconForwarding, BeaconMode, ErasureError, PersonErasure};
 use tagway_core::bots::BotPolicy;
