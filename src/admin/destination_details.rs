@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::caller::Caller;
-use super::request::{NoParams, PathParams, QueryParams};
+use super::masking::mask_text;
+use super::request::{PathParams, QueryParams, optional};
 use super::router::{ApiResult, SharedApi};
 use super::{AdminContext, AdminRequestError, DestinationSummary};
-use tagway_core::privacy::email::redact_text;
 use tagway_delivery::{DestinationFailure, LatencySummary, MatchQuality};
 use tagway_storage::journal::{ReaderAccount, ReaderLedger, ReaderPause};
 use tagway_vendors::REASONS;
@@ -415,7 +415,7 @@ async fn rows(
         let mut row = DestinationRow::new(summary, account);
         if let Some(error) = row.last_error.as_mut().filter(|_| !caller.shows_personal) {
             // Vendors quote what they refuse.
-            redact_text(&mut error.reply);
+            error.reply = mask_text(&error.reply);
         }
         row
     });

@@ -5,10 +5,10 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::AdminRequestError;
 use super::audit_draft::AuditDraft;
 use super::caller::Caller;
 use super::masking::mask_profile;
-use super::AdminRequestError;
 use super::request::{JsonBody, invalid_field};
 use super::router::{ApiResult, ApiState, SharedApi};
 use tagway_storage::journal::SubjectCursor;

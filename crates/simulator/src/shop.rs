@@ -207,12 +207,14 @@ mod tests {
     async fn outcomes_of_events_are_streamed_to_the_page() {
         let feed = LiveFeed::default();
         let mut lines = Box::pin(outcome_lines(&feed));
-        let next = async |lines: &mut std::pin::Pin<Box<_>>| {
-            let frame: Frame<Bytes> = stream::StreamExt::next(lines).await.unwrap().unwrap();
+        async fn next(
+            lines: &mut (impl Stream<Item = io::Result<Frame<Bytes>>> + Unpin),
+        ) -> String {
+            let frame = stream::StreamExt::next(lines).await.unwrap().unwrap();
             String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
-        };
+        }
         assert_eq!(next(&mut lines).await, ": connected\n\n");
-        feed.publish(|| FeedEvent::Called {
+        feed.publish("shop", &[7], || FeedEvent::Called {
             at: jiff::Timestamp::UNIX_EPOCH,
             site: "shop".into(),
             destination: "ga4".into(),

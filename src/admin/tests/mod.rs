@@ -15,6 +15,9 @@ mod segments;
 mod sessions;
 mod subjects;
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -27,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use self::control::FakeControl;
 use self::journal::FakeJournal;
 use super::*;
+use tagway_console::account::SessionLifetimes;
 use tagway_console::audit::{AuditFilter, AuditRow};
 use tagway_core::clock::ManualClock;
 use tagway_core::feed::{EventSubject, FeedEvent};

@@ -176,20 +176,28 @@ async fn watcher_of_some_sites_gets_their_happenings_only() {
     let mut part = [0; 1024];
     let length = stream.read(&mut part).await.unwrap();
     seen += std::str::from_utf8(&part[..length]).unwrap();
-    running.feed.publish(|| settled("ga4", "delivered"));
-    running.feed.publish(|| FeedEvent::Settled {
-        at: Timestamp::UNIX_EPOCH,
-        site: "bare".into(),
-        destination: "own".into(),
-        seq: 1,
-        message_id: "m2".to_owned(),
-        event: "e".to_owned(),
-        outcome: "delivered",
-        reason: "",
-        detail: None,
-        dropped: Vec::new(),
-    });
-    while !seen.contains("m2") {
+    publish(&running.feed, settled("ga4", "delivered"));
+    let FeedEvent::Settled { at, seq, subject, outcome, reason, detail, attempt, .. } =
+        settled("own", "delivered")
+    else {
+        unreachable!("it is settled")
+    };
+    let (site, destination, dropped) = ("bare".into(), "own".into(), Vec::new());
+    let own = FeedEvent::Settled {
+        at,
+        site,
+        destination,
+        seq,
+        subject,
+        outcome,
+        reason,
+        detail,
+        attempt,
+        milliseconds: None,
+        dropped,
+    };
+    publish(&running.feed, own);
+    while !seen.contains("own") {
         let length = stream.read(&mut part).await.unwrap();
         assert!(length > 0, "{seen}");
         seen += std::str::from_utf8(&part[..length]).unwrap();

@@ -35,8 +35,8 @@ export function part(value: number, of: number): string {
 export const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 
 const exactly = computed(() => new Intl.DateTimeFormat(locale.value, { dateStyle: "medium", timeStyle: "long" }));
-const clock = computed(() => new Intl.DateTimeFormat(locale.value, { hour: "2-digit", minute: "2-digit", second: "2-digit" }));
-const brief = computed(() => new Intl.DateTimeFormat(locale.value, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }));
+const clock = computed(() => new Intl.DateTimeFormat(locale.value, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }));
+const brief = computed(() => new Intl.DateTimeFormat(locale.value, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" }));
 const day = computed(() => new Intl.DateTimeFormat(locale.value, { day: "numeric", month: "short", year: "numeric" }));
 const relatives = computed(() => new Intl.RelativeTimeFormat(locale.value, { numeric: "auto", style: "long" }));
 

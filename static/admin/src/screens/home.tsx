@@ -36,12 +36,15 @@ export default function Home(_: ScreenProps) {
   return <Loaded from={overview}>{(it) => (it.has_events ? <Running it={it} /> : <Beginning it={it} />)}</Loaded>;
 }
 
+/** The hosts of the site; a site for all hosts has its own name only. */
+const names = (it: SiteOverview) => it.hosts.filter((host) => host !== "*").join(", ") || it.site;
+
 const problems = (row: SiteOverview["destinations"][number]) => (row.state === "running" ? 0 : 1);
 
 function Running({ it }: { it: SiteOverview }) {
   const destinations = [...it.destinations].sort((a, b) => problems(b) - problems(a));
   return (
-    <Screen title={t("title")} lead={t("lead", { hosts: it.hosts.join(", ") })}
+    <Screen title={t("title")} lead={t("lead", { hosts: names(it) })}
       actions={<LinkButton href={link("live", { site: it.site })} icon="live" kind="main">{t("live")}</LinkButton>}>
       <Notices it={it} />
       <Card>
@@ -138,7 +141,7 @@ api_secret = "\${GA4_API_SECRET}"`;
 
 function Beginning({ it }: { it: SiteOverview }) {
   return (
-    <Screen title={t("steps")} lead={it.hosts.join(", ")}>
+    <Screen title={t("steps")} lead={names(it)}>
       <ol class="steps">
         <li class="card"><h2>{t("step1")}</h2><p class="muted">{t("step1_text")}</p><CodeBlock label={t("snippet")} text={it.snippet} /></li>
         <li class="card"><h2>{t("step2")}</h2><p class="muted">{t("step2_text")}</p><p class="pulse" role="status">{t("step2_wait")}</p>
