@@ -118,9 +118,12 @@ fn commands_work_with_an_api_token_within_its_rights() {
     let token = made["token"].as_str().unwrap();
     gateway.output(&["destinations", "ls", "--token", token]);
     gateway.output(&["dead", "ls", "--token", token]);
-    for command in
-        [&["dead", "retry", "1"][..], &["console", "login"], &["export", "ann"], &["console", "verify"]]
-    {
+    for command in [
+        &["dead", "retry", "1"][..],
+        &["console", "login"],
+        &["export", "ann"],
+        &["console", "verify"],
+    ] {
         let refused = gateway.run(&[command, &["--token", token]].concat());
         let error = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(refused.status.code() == Some(1) && error.contains("403"), "{command:?}: {error}");

@@ -232,7 +232,12 @@ impl JournalSearch for FakeJournal {
         before: Option<i64>,
         limit: usize,
     ) -> Result<Vec<DeadLetterRecord>, JournalError> {
-        self.note(format!("dead {filter:?} {before:?} {limit}"), vec![letter()])
+        let letters = vec![letter()].into_iter();
+        let is_selected = |it: &DeadLetterRecord| {
+            filter.readers.as_ref().is_none_or(|readers| readers.contains(&it.reader))
+        };
+        let letters = letters.filter(is_selected).collect();
+        self.note(format!("dead {filter:?} {before:?} {limit}"), letters)
     }
     async fn dead_letter_groups(
         &self,
