@@ -1,1 +1,0 @@
-import{language as a}from"./core.2BCPFAPI.js";import{jsx as o}from"./core.2BCPFAPI.js";var d=()=>a.value==="en"?void 0:"en",s=({text:t})=>o("span",{lang:d(),children:t.split("`").map((n,e)=>e%2===1?o("code",{children:n},e):n)});export{d as a,s as b};

@@ -1,0 +1,1 @@
+import{language as a}from"./core.U7UAPYFV.js";import{jsx as o}from"./core.U7UAPYFV.js";var d=()=>a.value==="en"?void 0:"en",s=({text:t})=>o("span",{lang:d(),children:t.split("`").map((n,e)=>e%2===1?o("code",{children:n},e):n)});export{d as a,s as b};
