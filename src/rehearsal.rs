@@ -93,7 +93,7 @@ pub async fn rehearse(
     for missing in &mut rehearsal.problems {
         missing.problem = redaction.excerpt(&missing.problem, SHOWN_CHARS);
     }
-    let admitted = catch_unwind(AssertUnwindSafe(|| settings.admit(enriched.clone(), now)));
+    let admitted = catch_unwind(AssertUnwindSafe(|| settings.rehearse(enriched.clone(), now)));
     // As in a worker: a defect in a vendor's code ends this event only.
     let (enriched, screening) =
         admitted.unwrap_or_else(|_panic| (enriched, Err(Outcome::dead(DEFECT))));

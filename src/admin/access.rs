@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::extract::{RawPathParams, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use http_body_util::Limited;
 use hyper::{Method, Uri};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -31,6 +32,9 @@ use super::request_source::RequestSource;
 use super::router::SharedApi;
 use super::{AdminContext, AdminRequestError};
 use tagway_console::access::{Role, SiteScope};
+
+/// The longest body of a login, in bytes: it needs no credentials. Names and passwords are far shorter.
+const LOGIN_BYTES: usize = 16 << 10;
 
 /// The name of the security scheme of bearer tokens in the document.
 pub(super) const TOKEN_SCHEME: &str = "token";
@@ -346,6 +350,7 @@ async fn serve_login(
 ) -> Result<Response, AdminRequestError> {
     check_browser(request.method(), request.headers(), false)?;
     check_content_type(request.method(), request.headers(), false)?;
+    let request = request.map(|body| Body::new(Limited::new(body, LOGIN_BYTES)));
     let response = next.run(request).await;
     if let (Some(action), Some(actor)) = (access.action, draft.actor()) {
         let via = CallerCredential::Session.name();

@@ -206,6 +206,7 @@ pub(super) async fn invite_account(
     JsonBody(request): JsonBody<InviteRequest>,
 ) -> ApiResult<LinkAnswer> {
     let InviteRequest { name, role, personal, sites } = request;
+    audit.set_object(&*name);
     let rights = AccessRights { role, personal, sites: checked_sites(&api.context, sites)? };
     audit.add_detail(&shown_rights(&rights));
     let link = api.context.accounts.invite(&name, rights).await?;
@@ -223,6 +224,7 @@ pub(super) async fn change_account(
     JsonBody(request): JsonBody<AccountChangeRequest>,
 ) -> ApiResult<AccountRow> {
     let AccountChangeRequest { role, personal, sites, disabled } = request;
+    audit.set_object(format!("#{id}"));
     let sites = sites.map(|sites| checked_sites(&api.context, sites)).transpose()?;
     let change = AccountChange { role, personal, sites, disabled };
     let account = api.context.accounts.change(AccountId(id), change).await?;

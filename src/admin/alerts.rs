@@ -252,14 +252,15 @@ pub(super) async fn acknowledge_alert(
 }
 
 /// Returns true if the caller may see the alert. Those of the whole gateway are for callers of all sites.
-fn is_visible(alert: &AlertOverview, scope: &SiteScope) -> bool {
+/// Returns true if a caller with these sites may see the alert.
+pub(super) fn is_visible(alert: &AlertOverview, scope: &SiteScope) -> bool {
     match alert.site.as_deref() {
         Some(site) => scope.may_see(site),
         None => scope.is_all(),
     }
 }
 
-fn row(alert: AlertOverview) -> AlertRow {
+pub(super) fn row(alert: AlertOverview) -> AlertRow {
     let note = alert.note;
     let notified = alert.notified.into_iter().map(|it| NotifiedRow {
         channel: it.channel,

@@ -13,7 +13,7 @@ use super::audit_draft::AuditDraft;
 use super::caller::{Caller, CallerScope};
 use super::dead_groups::{DeadFilter, optional_time};
 use super::events::{VendorCallRow, parse_record};
-use super::masking::{mask_event, mask_text};
+use super::masking::{mask_event, mask_message_text, mask_text};
 use super::request::{JsonBody, PathParams, QueryParams, invalid_field, optional};
 use super::router::{ApiResult, SharedApi};
 use super::{AdminContext, AdminRequestError, ReaderSummary, find_reader, readers_of};
@@ -162,6 +162,7 @@ impl DeadLetterRow {
     fn mask(&mut self) {
         self.detail = mask_text(&self.detail);
         self.event = self.event.as_deref().map(mask_text);
+        self.message_id = self.message_id.as_deref().map(mask_message_text);
     }
 }
 

@@ -91,7 +91,7 @@ pub(super) async fn list_warnings(
     Json(WarningsAnswer { rows })
 }
 
-/// Returns the paths of the sites that the caller may not see.
+/// Returns the paths of the sites that the caller may not see, and of the rules of alerts for them.
 fn hidden_sites(caller: &Caller, settings: &[EffectiveSetting]) -> Vec<String> {
     let names = settings.iter().filter_map(|it| {
         let site = it.path.strip_suffix(".name").filter(|path| path.starts_with("sites["))?;
@@ -99,7 +99,13 @@ fn hidden_sites(caller: &Caller, settings: &[EffectiveSetting]) -> Vec<String> {
         let is_hidden = !it.value.as_str().is_some_and(|name| caller.may_see(name));
         (is_site && is_hidden).then(|| site.to_owned())
     });
-    names.collect()
+    let rules = settings.iter().filter_map(|it| {
+        let rule =
+            it.path.strip_suffix(".site").filter(|path| path.starts_with("alerts.rules["))?;
+        let is_hidden = it.value.as_str().is_some_and(|site| !caller.may_see(site));
+        is_hidden.then(|| rule.to_owned())
+    });
+    names.chain(rules).collect()
 }
 
 /// Returns true if a setting is at this path or below it.

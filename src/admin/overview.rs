@@ -6,9 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::alerts::{self, AlertRow};
+use super::caller::CallerScope;
 use super::destination_details::LedgerCounts;
 use super::request::PathParams;
 use super::router::{ApiResult, SharedApi};
@@ -48,8 +49,7 @@ pub(super) struct SiteOverview {
     /// The warnings about the site's settings.
     warnings: Vec<String>,
     /// The firing alerts.
-    #[schema(value_type = Vec<Object>)]
-    alerts: Vec<Value>,
+    alerts: Vec<AlertRow>,
     /// True if the site has ever accepted an event.
     has_events: bool,
     /// The inline script that its pages load the SDK with.
@@ -87,9 +87,14 @@ pub(super) struct SegmentState {
     responses((status = 200, body = SiteOverview)))]
 pub(super) async fn get_overview(
     State(api): State<SharedApi>,
+    CallerScope(scope): CallerScope,
     PathParams(site): PathParams<String>,
 ) -> ApiResult<SiteOverview> {
     let context = &api.context;
+    let alerts = context.alerts.list(None, 1).await?.into_iter();
+    let alerts = alerts
+        .filter(|it| it.resolved_at.is_none() && alerts::is_visible(it, &scope))
+        .filter(|it| it.site.as_deref().is_none_or(|own| own == site));
     let summary = context.control.site(&site).ok_or(AdminRequestError::NotFound)?;
     let mut destinations = context.control.destinations();
     destinations.retain(|it| *it.reader.site == *site);
@@ -114,7 +119,7 @@ pub(super) async fn get_overview(
         scripts_waiting: is_waiting,
         readiness: context.readiness.reasons(),
         warnings: summary.warnings.into_iter().map(|it| it.text).collect(),
-        alerts: Vec::new(),
+        alerts: alerts.map(alerts::row).collect(),
         has_events: events > 0,
         snippet: summary.snippet,
         site,

@@ -77,10 +77,16 @@ pub(super) async fn read_body(
     let read = Limited::new(body, settings.body_bytes).collect();
     match tokio::time::timeout(settings.body_time, read).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(AdminRequestError::TooLarge),
+        Ok(Err(error)) if is_too_long(&*error) => Err(AdminRequestError::TooLarge),
         Ok(Err(_)) => Err(AdminRequestError::Malformed("the body ended early".to_owned())),
         Err(_) => Err(AdminRequestError::TooSlow),
     }
+}
+
+/// Returns true if a limit cut the body off, this one or that of the route.
+fn is_too_long(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| cause.is::<LengthLimitError>())
 }
 
 /// Parses a body.

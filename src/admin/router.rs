@@ -88,7 +88,7 @@ fn api_routes(context: &Arc<AdminContext>, acts: &TaskTracker) -> OpenApiRouter<
         .add(READ.masks_personal(), routes!(events::get_event))
         .add(READ.masks_personal(), routes!(event_pages::list_events))
         .add(edit("trace.start"), routes!(traces::start_trace))
-        .add(FOLLOW, routes!(traces::list_traces))
+        .add(FOLLOW.masks_personal(), routes!(traces::list_traces))
         .add(FOLLOW.masks_personal(), routes!(traces::get_trace))
         .add(edit("trace.end"), routes!(traces::end_trace))
         .add(READ.masks_personal(), routes!(rehearsal::rehearse_event))

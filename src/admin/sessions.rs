@@ -240,6 +240,7 @@ pub(super) async fn set_password(
     State(api): State<SharedApi>,
     source: RequestSource,
     caller: Caller,
+    audit: AuditDraft,
     headers: HeaderMap,
     JsonBody(PasswordRequest { current, new, name }): JsonBody<PasswordRequest>,
 ) -> Result<Response, AdminRequestError> {
@@ -247,6 +248,8 @@ pub(super) async fn set_password(
     let session = own_session(&caller)?;
     let origin = source.session_origin(&headers);
     let issued = api.context.accounts.set_password(session, name, (current, new), origin).await?;
+    // The first password may come with a new name.
+    audit.set_object(&*issued.session.account.name);
     Ok(begun(&api, issued, &source))
 }
 

@@ -118,7 +118,7 @@ pub(super) async fn list_traces(
 ) -> ApiResult<TracesAnswer> {
     let mut traces = api.context.feed.traces().list(api.context.control.now());
     traces.retain(|trace| caller.may_see(&trace.site));
-    let rows = traces.into_iter().map(|trace| TraceRow::new(&api, trace, caller.personal));
+    let rows = traces.into_iter().map(|trace| TraceRow::new(&api, trace, caller.shows_personal));
     Ok(Json(TracesAnswer { rows: rows.collect() }))
 }
 
@@ -149,9 +149,12 @@ pub(super) async fn get_trace(
 pub(super) async fn end_trace(
     State(api): State<SharedApi>,
     caller: Caller,
+    audit: AuditDraft,
     PathParams(id): PathParams<String>,
 ) -> ApiResult<EndedTrace> {
-    visible_trace(&api, &caller, &id)?;
+    audit.set_object(id.as_str());
+    let (trace, _) = visible_trace(&api, &caller, &id)?;
+    audit.set_site(&trace.site);
     api.context.feed.traces().end(&id);
     Ok(Json(EndedTrace { id }))
 }

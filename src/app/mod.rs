@@ -324,9 +324,8 @@ impl TagwayApp {
         self.listeners.close();
         self.listeners.wait().await;
         self.gateway.stop().await;
-        // Before the destinations: their end is no end of alerts about them.
-        self.monitor.stop().await;
-        self.dispatcher.stop().await;
+        // The monitor reads nothing from now on: the destinations' end is no end of alerts about them.
+        tokio::join!(self.monitor.stop(), self.dispatcher.stop());
         self.sites.lock().await.stop().await;
         self.profiles.stop().await;
         self.end_maintenance.cancel();

@@ -34,6 +34,12 @@ use tagway_storage::store::SqliteStore;
 /// The longest wait for a reading: while a disk hangs, the next one tries again.
 const READING_TIME: Duration = Duration::from_secs(20);
 
+/// The longest wait for the accounts: settlements stand still meanwhile.
+const ACCOUNTS_TIME: Duration = Duration::from_secs(3);
+
+/// The longest wait at the stop: a little more than for a notification under way.
+const STOP_TIME: Duration = Duration::from_secs(12);
+
 /// The counts of settled events by site and destination.
 type ReasonCounts = HashMap<(SharedName, SharedName), Vec<ReasonCount>>;
 
@@ -74,11 +80,13 @@ impl ConsoleMonitor {
         Ok(())
     }
 
-    /// Ends the tasks. The open minute is stored.
+    /// Ends the tasks. The open minute is stored, unless the disk hangs.
     pub(super) async fn stop(&self) {
         self.end.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if timeout(STOP_TIME, self.tasks.wait()).await.is_err() {
+            tracing::warn!("the monitor of series and alerts does not end in time");
+        }
     }
 }
 
@@ -88,15 +96,16 @@ impl TagwayApp {
         let mut recorder = None;
         loop {
             tokio::select! {
+                biased;
+                () = self.monitor.end.cancelled() => break,
                 reading = timeout(READING_TIME, self.read_gateway()) => match reading {
                     // Not cancelled at the stop: an evaluation is stored as a whole before the next.
-                    Ok(Ok(reading)) => self.use_reading(&mut recorder, &reading).await,
+                    Ok(Ok(Some(reading))) => self.use_reading(&mut recorder, &reading).await,
                     Ok(Err(error)) => {
                         tracing::warn!(%error, "the accounts cannot be read for series and alerts, and are read again later");
                     }
-                    Err(_) => tracing::warn!("the database does not answer the monitor of series and alerts"),
+                    Ok(Ok(None)) | Err(_) => tracing::warn!("the database does not answer the monitor of series and alerts"),
                 },
-                () = self.monitor.end.cancelled() => break,
             }
             tokio::select! {
                 () = sleep(self.monitor.alerts.evaluate_every()) => {}
@@ -135,13 +144,16 @@ impl TagwayApp {
         Ok(())
     }
 
-    async fn read_gateway(&self) -> Result<GatewayReading, JournalError> {
+    /// Reads everything; `None` if the database does not answer in time.
+    async fn read_gateway(&self) -> Result<Option<GatewayReading>, JournalError> {
         let look = |accounts| (accounts, self.metrics.deliveries.counts());
-        let (accounts, counts) = self.dispatcher.read_accounts(look).await?;
+        let read = timeout(ACCOUNTS_TIME, self.dispatcher.read_accounts(look)).await;
+        let Ok(read) = read else { return Ok(None) };
+        let (accounts, counts) = read?;
         let mut reasons = reason_counts(counts);
         let destinations = accounts.into_iter().map(|account| destination(account, &mut reasons));
         let destinations = destinations.collect();
-        let sites = self.sites.lock().await.numbers();
+        let sites = self.sites.lock().await.ids();
         let sites = sites
             .into_iter()
             .map(|(site, id)| SiteReading { site, accepted: self.journal.head(id).borrow().seq });
@@ -156,18 +168,21 @@ impl TagwayApp {
         let certificates = certificates
             .map(|(name, expires_at)| CertificateReading { name, expires_at })
             .collect();
-        Ok(GatewayReading {
+        let disk = self.read_disk().await;
+        Ok(Some(GatewayReading {
             at: self.clock.now(),
             sites: sites.collect(),
             destinations,
             segments,
             certificates,
-            disk: self.read_disk(),
-        })
+            disk,
+        }))
     }
 
-    fn read_disk(&self) -> Option<DiskReading> {
-        let found = rustix::fs::statvfs(&self.started.data_dir);
+    async fn read_disk(&self) -> Option<DiskReading> {
+        let folder = self.started.data_dir.clone();
+        // A mount that hangs must not hold a thread of the runtime.
+        let found = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&folder)).await.ok()?;
         let found = found.inspect_err(|error| tracing::debug!(%error, "the disk cannot be read"));
         let disk = found.ok()?;
         Some(DiskReading {

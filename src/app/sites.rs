@@ -78,11 +78,6 @@ impl RunningSites {
         }
     }
 
-    /// The names of the running sites, with their numbers in the journal.
-    pub(super) fn numbers(&self) -> Vec<(SharedName, SiteId)> {
-        self.running.iter().map(|(name, running)| (name.clone(), running.site.id)).collect()
-    }
-
     /// The settings for requests, with every site opened.
     pub(super) async fn snapshot(
         &mut self,

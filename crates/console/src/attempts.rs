@@ -43,6 +43,13 @@ impl LoginAttempts {
         let mut counts = self.0.lock();
         let is_over = |count: &AttemptCount| now.duration_since(count.since).abs() >= PERIOD;
         let keys = keys(name, address);
+        // Before anything is counted: a network without attempts left must not use up the room of others.
+        let is_used_up = |key: &AttemptKey| {
+            counts.get(key).is_some_and(|it| !is_over(it) && it.count >= ATTEMPTS)
+        };
+        if keys.iter().any(is_used_up) {
+            return false;
+        }
         let missing = keys.iter().filter(|key| !counts.contains_key(key)).count();
         if counts.len() + missing > COUNTED {
             counts.retain(|_, count| !is_over(count));
@@ -102,6 +109,16 @@ mod tests {
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn network_without_attempts_uses_up_no_room_of_others() {
+        let (attempts, now) = (LoginAttempts::default(), Timestamp::UNIX_EPOCH);
+        for number in 0..2 * COUNTED {
+            attempts.begin(Some(&number.to_string()), address("192.0.2.1"), now);
+        }
+        assert!(attempts.0.lock().len() <= 6);
+        assert!(attempts.begin(Some("ana"), address("192.0.2.2"), now));
     }
 
     #[test]

@@ -234,6 +234,9 @@ impl BatchEnding<'_> {
 
     fn publish_retry(&self, item: &QueuedEvent, reason: &OutcomeReason) {
         let client = &self.context.client;
+        if !client.feed.wants(&client.labels.site, &[item.event.seq]) {
+            return;
+        }
         // Recorded before: this try is counted.
         let attempt = client.failures.get(item.event.seq).map_or(0, |failure| failure.attempts);
         let published = PublishedOutcome {

@@ -3,7 +3,7 @@
 //! the gateway's console.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -85,6 +85,20 @@ impl ShopFiles {
     }
 }
 
+/// Returns true for a browser on this machine that follows a link of the shop or its own address bar: nobody behind a
+/// proxy, and no page of another site.
+fn is_local_visit<B>(request: &Request<B>) -> bool {
+    let field = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let host = field("host").and_then(host_name).unwrap_or_default();
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let is_loopback = literal.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let is_direct = ["forwarded", "x-forwarded-for", "x-forwarded-host"]
+        .iter()
+        .all(|name| field(name).is_none());
+    let is_own = field("sec-fetch-site").is_none_or(|it| matches!(it, "none" | "same-origin"));
+    is_direct && is_own && (is_loopback || host.eq_ignore_ascii_case("localhost"))
+}
+
 /// The name or address in a `Host` field, without its port. `None` if it is neither: it becomes part of
 /// the page and of the page's policy.
 fn host_name(field: &str) -> Option<&str> {
@@ -112,7 +126,10 @@ impl DemoHandler for ShopFiles {
         match request.uri().path() {
             "/outcomes" => return outcomes(&self.gateway.feed),
             "/console" => {
-                let link = (self.gateway.console_link)().await;
+                let link = match is_local_visit(&request) {
+                    true => (self.gateway.console_link)().await,
+                    false => self.gateway.console.clone(),
+                };
                 let found = Response::builder().status(StatusCode::FOUND).header(LOCATION, link);
                 return found.header(CACHE_CONTROL, "no-store").body(whole("")).ok();
             }
@@ -230,6 +247,25 @@ mod tests {
         assert_eq!((&told["status"], &told["seqs"]), (&json!(400), &json!([7])));
         assert_eq!(told["reply"].as_str().unwrap().len(), REPLY_CHARS);
         assert!(!line.contains("secret"));
+    }
+
+    #[test]
+    fn console_link_is_for_this_machine_only() {
+        let local = |fields: &[(&str, &str)]| {
+            let request = fields
+                .iter()
+                .fold(Request::builder(), |it, (name, value)| it.header(*name, *value));
+            is_local_visit(&request.body(()).unwrap())
+        };
+        assert!(local(&[("host", "127.0.0.1:8000")]) && local(&[("host", "localhost:8000")]));
+        assert!(local(&[("host", "[::1]:8000"), ("sec-fetch-site", "same-origin")]));
+        for fields in [
+            [("host", "shop.example"), ("accept", "*/*")],
+            [("host", "localhost:8000"), ("sec-fetch-site", "cross-site")],
+            [("host", "127.0.0.1:8000"), ("x-forwarded-for", "10.0.0.1")],
+        ] {
+            assert!(!local(&fields), "{fields:?}");
+        }
     }
 
     #[test]

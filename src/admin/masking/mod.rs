@@ -70,6 +70,14 @@ pub(super) fn mask_happening(happening: &mut Value) {
         happening.get_mut(key).into_iter().for_each(mask_label);
     }
     happening.get_mut("message_id").into_iter().for_each(mask_message_id);
+    for field in happening.get_mut("dropped").and_then(Value::as_array_mut).into_iter().flatten() {
+        mask_label(field);
+    }
+}
+
+/// Masks the text of a message id.
+pub(super) fn mask_message_text(text: &str) -> String {
+    if text.contains(['@', '%']) { mask_patterns(text) } else { text.to_owned() }
 }
 
 /// Masks a text of any kind: a vendor's request or reply, the detail of a reason.
@@ -79,11 +87,16 @@ pub(super) fn mask_text(text: &str) -> String {
 
 fn mask_text_within(text: &str, depth: usize) -> String {
     let Some(depth) = depth.checked_sub(1) else { return MASKED.to_owned() };
-    if text.trim_start().starts_with(['{', '['])
-        && let Ok(mut json) = serde_json::from_str::<Value>(text)
-    {
-        mask_json(&mut json, depth);
-        return json.to_string();
+    if text.trim_start().starts_with(['{', '[']) {
+        if let Ok(mut json) = serde_json::from_str::<Value>(text) {
+            mask_json(&mut json, depth);
+            return json.to_string();
+        }
+        // Bodies are shown up to a length.
+        if let Some(mut json) = complete_json(text) {
+            mask_json(&mut json, depth);
+            return format!("{json}…");
+        }
     }
     // A request: its line and its fields, then its body.
     match text.split_once("\n\n") {
@@ -92,6 +105,38 @@ fn mask_text_within(text: &str, depth: usize) -> String {
         }
         None => mask_patterns(text),
     }
+}
+
+/// Reads the complete members of JSON whose end was cut off. `None` if it is not JSON.
+fn complete_json(text: &str) -> Option<Value> {
+    let (mut open, mut is_text, mut is_escaped) = (Vec::new(), false, false);
+    // The last position at which all members before are complete, and the brackets that are open there.
+    let mut complete = (0, Vec::new());
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            _ if is_text => {}
+            b'{' | b'[' => {
+                open.push(if byte == b'{' { '}' } else { ']' });
+                complete = (at + 1, open.clone());
+            }
+            b'}' | b']' => {
+                open.pop()?;
+                complete = (at + 1, open.clone());
+            }
+            b',' => complete = (at, open.clone()),
+            _ => {}
+        }
+        if open.len() > MAX_DEPTH {
+            return None;
+        }
+    }
+    let (end, open) = complete;
+    let mut whole = text.get(..end)?.to_owned();
+    whole.extend(open.iter().rev());
+    serde_json::from_str(&whole).ok()
 }
 
 /// Masks a name that a site gave, or the path of a page: by patterns only.

@@ -96,9 +96,13 @@ fn texts_of(person: &Person) -> Vec<String> {
     let form = form.join("&");
     let mut cut = json.to_string();
     cut.pop();
+    let unfinished = format!(
+        "{{\"batch\":[{{\"name\":\"{name}\",\"traits\":{{\"any\":\"{street}\"}},\"fn\":[\"a\",\"{name}\"],\"x\":\"{name}"
+    );
     vec![
         json.to_string(),
         cut,
+        unfinished,
         form.clone(),
         format!("POST https://vendor.example/in?{form}\nCookie: _ga={id}; uid={uuid}\n\n{json}"),
         format!("data={}", percent(&json.to_string())),

@@ -141,7 +141,9 @@ impl SharedFeed {
             return false;
         }
         let mut recent = self.recent.lock();
-        let is_over = recent.kept_until.is_none_or(|until| until <= Instant::now());
+        // While somebody watches there is no end.
+        let is_over =
+            recent.watchers == 0 && recent.kept_until.is_none_or(|until| until <= Instant::now());
         if is_over {
             self.is_kept.store(false, Ordering::Release);
             recent.happenings = VecDeque::new();

@@ -7,18 +7,20 @@ use crate::event::Event;
 /// The parameter of a page's URL that puts the browser which opens it under a trace.
 pub const TRACE_PARAMETER: &str = "tw_trace";
 
-/// The members of `context.page` that repeat the page's query.
+/// The members of `context.page`, and of the properties of page calls, that repeat the page's query.
 const MEMBERS: [&str; 3] = ["url", "search", "referrer"];
 
 /// Removes the parameter from the addresses of pages in an event.
 pub fn remove_trace_parameter(event: &mut Event) {
     let page = event.context.as_mut().and_then(|context| context.get_mut("page"));
-    let Some(page) = page.and_then(Value::as_object_mut) else { return };
-    for member in MEMBERS {
-        if let Some(Value::String(address)) = page.get_mut(member)
-            && address.contains(TRACE_PARAMETER)
-        {
-            *address = without_parameter(address);
+    let page = page.and_then(Value::as_object_mut);
+    for addresses in page.into_iter().chain(event.properties.as_mut()) {
+        for member in MEMBERS {
+            if let Some(Value::String(address)) = addresses.get_mut(member)
+                && address.contains(TRACE_PARAMETER)
+            {
+                *address = without_parameter(address);
+            }
         }
     }
 }

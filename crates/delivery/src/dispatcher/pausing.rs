@@ -87,11 +87,15 @@ impl DeliveryDispatcher {
             let due = running.iter().filter(|(_, it)| is_due(&it.pause));
             due.map(|(key, it)| (key.clone(), it.setup.clone())).collect()
         };
-        let count = due.len();
+        let (mut count, mut failure) = (0, None);
         for (key, setup) in due {
-            self.set_pause(key, setup, None).await?;
+            // One that cannot be resumed holds up no other.
+            match self.set_pause(key, setup, None).await {
+                Ok(_) => count += 1,
+                Err(error) => failure = failure.or(Some(error)),
+            }
         }
-        Ok(count)
+        failure.map_or(Ok(count), Err)
     }
 
     /// Returns true if the gateway delivers to the destination, paused or not.

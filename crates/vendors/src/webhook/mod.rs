@@ -149,15 +149,20 @@ impl<'a> WebhookMessage<'a> {
     }
 }
 
-/// Adds the observed user agent to the context, where receivers of Segment's events look for it.
+/// Adds the observed user agent to the context, where receivers of Segment's events look for it, and leaves out
+/// that an event is a test.
 fn with_user_agent(event: &Event) -> Cow<'_, Event> {
     const USER_AGENT: &str = "userAgent";
     let is_said = event.context.as_ref().is_some_and(|context| context.contains_key(USER_AGENT));
-    let Some(agent) = event.facts.user_agent.clone().filter(|_| !is_said) else {
+    let agent = event.facts.user_agent.clone().filter(|_| !is_said);
+    if agent.is_none() && event.facts.test_of.is_none() {
         return Cow::Borrowed(event);
-    };
+    }
     let mut event = event.clone();
-    event.context.get_or_insert_default().insert(USER_AGENT.to_owned(), agent.into());
+    event.facts.test_of = None;
+    if let Some(agent) = agent {
+        event.context.get_or_insert_default().insert(USER_AGENT.to_owned(), agent.into());
+    }
     Cow::Owned(event)
 }
 
