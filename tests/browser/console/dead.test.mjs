@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { acts, assertAccessible, assertScreen, settled, shot, withConsole } from "./harness.mjs";
+import { acts, assertAccessible, assertScreen, noted, settled, shot, withConsole } from "./harness.mjs";
 
 const CURRENCY = "Your purchase event does not include a valid currency.";
 
@@ -105,7 +105,7 @@ test("personal data of a letter is masked until it is asked for, which is noted"
   await page.getByRole("button", { name: "Show personal data" }).click();
   await page.getByRole("button", { name: "Hide personal data" }).waitFor();
   await page.waitForFunction((text) => document.querySelector('[aria-label="The event"]')?.innerText !== text, masked);
-  assert.deepEqual(acts(mock), ["personal.reveal"]);
+  await noted(mock, ["personal.reveal"]);
 }));
 
 test("without the right there is nothing to ask with", () => withConsole("#/dead/1", { role: "viewer", personal: false }, async (page) => {

@@ -90,6 +90,13 @@ export async function assertNoSideScroll(page) {
 /** The acts that were noted since the start; the stand-in has a history before. */
 export const acts = (mock) => mock.state.audit.filter(({ id }) => id > 900).map(({ action }) => action).reverse();
 
+/** Waits until these acts were noted, and no others. */
+export async function noted(mock, expected) {
+  const end = Date.now() + 30_000;
+  while (acts(mock).length < expected.length && Date.now() < end) await new Promise((done) => setTimeout(done, 20));
+  assert.deepEqual(acts(mock), expected);
+}
+
 export const shot = (page, name, options = {}) => page.screenshot({ path: join(SHOTS, `${name}.png`), ...options });
 
 /**

@@ -88,13 +88,17 @@ test("the wait that the gateway asks for is kept, also when the network comes ba
 test("a network that comes back ends the wait for it", async () => {
   const { context, page, asked } = await open("plain");
   const stop = await fail(page, 0);
-  await page.evaluate(() => tagway.track("Offline"));
+  await page.evaluate(() => {
+    // The waits of a second and more end at a sign only.
+    const wait = setTimeout;
+    globalThis.setTimeout = (then, time, ...values) => wait(() => (time < 1000 || !globalThis.areWaitsEndless) && then(...values), time);
+    tagway.track("Offline");
+  });
   await until(() => asked.length >= 3, "three tries");
+  await page.evaluate(() => { globalThis.areWaitsEndless = true; });
   await stop();
   await page.evaluate(() => dispatchEvent(new Event("online")));
   await arrived("Offline");
-  // The fourth wait would have been two seconds at least.
-  assert.ok(asked[3].at - asked[2].at < 2000, `${asked[3].at - asked[2].at} ms`);
   await context.close();
 });
 
