@@ -136,7 +136,7 @@ impl CliCommand {
 /// The address and token of a running gateway.
 #[derive(Args, Clone, Debug, Default)]
 struct AdminArgs {
-    /// The admin listener of the running gateway, such as https://ops.example:9443, or a path of a proxy. Default:
+    /// The admin listener of the running gateway, such as ops.example:9443, or the URL of a proxy. Default:
     /// the configuration's listen.admin. A host name must be one of the gateway's admin.names. HOST:PORT alone means
     /// https, on this machine http.
     #[arg(long, value_name = "URL")]

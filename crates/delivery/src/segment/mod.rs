@@ -327,7 +327,7 @@ pub trait SegmentStore: Send + Sync {
         fingerprint: String,
     ) -> Result<SegmentRunSummary, SegmentError>;
 
-    /// Returns the sizes of the last runs, at most [`TREND_RUNS`], in their order.
+    /// Returns the sizes of the last runs, at most `TREND_RUNS`, in their order.
     async fn trend(&self, segment: SegmentId) -> Result<Vec<SegmentSize>, SegmentError>;
 
     /// Returns these people as operators see them: those who still exist, in their order.

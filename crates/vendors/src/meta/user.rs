@@ -28,7 +28,7 @@ const MAX_USER_AGENT_CHARS: usize = 1000;
 /// The longest of Meta's own numbers of a person, in bytes; a longer text is none.
 const MAX_NUMBER_CHARS: usize = 64;
 
-/// The data in the order of its use to Meta (https://www.facebook.com/business/help/765081237991954).
+/// The data in the order of its use to Meta (<https://www.facebook.com/business/help/765081237991954>).
 pub(super) const MATCH_KEYS: &[MatchKey] = &[
     key("email", "E-mail address", "/em", High, RAISE_EMAIL),
     key("phone", "Telephone number", "/ph", High, RAISE_PHONE),
