@@ -30,7 +30,7 @@ impl AuditDraft {
         self.0.lock().actor = Some(name.to_owned());
     }
 
-    /// Who acts on a route without credentials.
+    /// Returns the name of the actor on a route without credentials.
     pub(super) fn actor(&self) -> Option<String> {
         self.0.lock().actor.clone()
     }

@@ -1,4 +1,4 @@
-//! What people see of events while they happen: the live feed, traces, rehearsals, pages of events, and dead letters
+//! Views of events while they happen: the live feed, traces, rehearsals, pages of events, and dead letters
 //! by filter.
 
 use std::io::{BufRead, BufReader, Write};

@@ -50,7 +50,7 @@ pub struct AlertOverview {
     pub limit: f64,
     /// The person who has seen it, and when.
     pub acknowledged: Option<(String, Timestamp)>,
-    /// That person's note.
+    /// The note of the person who has seen it.
     pub note: Option<String>,
     /// The last notification of each channel.
     pub notified: Vec<NotifiedChannel>,
